@@ -1,0 +1,26 @@
+"""What every test shares: quiet threads, reproducible random numbers, hypothesis without a clock."""
+
+from collections.abc import Iterator
+
+import hypothesis
+import pytest
+import torch
+from jaxtyping import config
+
+# A shared machine makes single examples slow now and then; slowness is for benchmarks/, never a test's business.
+hypothesis.settings.register_profile("tiedlib", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("tiedlib")
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """What a user without jaxtyping's checks sees. While tests run, these check annotations before a body's own checks can
+    speak; tests of our own error messages for wrong types and shapes use this fixture."""
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)

@@ -1,0 +1,178 @@
+"""The one loop: equal to a loop written out with torch's own parts, and resumable at every step."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from tiedlib.optimizers import SGD
+from tiedlib.training_loop import Epoch, Progress, Step, evaluate, fit, minibatches
+
+
+def data(n=10):
+    g = torch.Generator().manual_seed(1)
+    return torch.randn(n, 3, generator=g), torch.randint(2, (n,), generator=g)
+
+
+def loss(model, batch):
+    return F.cross_entropy(model(batch[0]), batch[1])
+
+
+def shuffled(x, y):
+    return lambda epoch: minibatches(x, y, batch_size=4, generator=torch.Generator().manual_seed(epoch))
+
+
+def test_equals_the_loop_written_out():
+    x, y = data()
+    ours = nn.Linear(3, 2)
+    reference = copy.deepcopy(ours)
+    events = list(
+        fit(ours, shuffled(x, y), SGD(ours.parameters(), lr=0.5), loss=loss, epochs=3, clip=0.2)
+    )
+    optimizer = torch.optim.SGD(reference.parameters(), lr=0.5)
+    means = []
+    for epoch in range(3):
+        order, total = torch.randperm(10, generator=torch.Generator().manual_seed(epoch)), 0.0
+        for rows in order.split(4):
+            optimizer.zero_grad()
+            value = F.cross_entropy(reference(x[rows]), y[rows])
+            value.backward()
+            torch.nn.utils.clip_grad_norm_(reference.parameters(), 0.2)
+            optimizer.step()
+            total += len(rows) * value.item()
+        means.append(total / 10)
+    torch.testing.assert_close(ours.state_dict(), reference.state_dict(), rtol=1e-6, atol=1e-7)
+    assert [e.loss for e in events if isinstance(e, Epoch)] == pytest.approx(means, rel=1e-6)
+    assert sum(isinstance(e, Step) for e in events) == 9
+
+
+def carried(model, batch, carry):
+    """A loss that depends on what was carried: the running mean of what came before."""
+    carry = batch[0].mean() * model.weight if carry is None else 0.5 * carry + batch[0].mean() * model.weight
+    return (carry - batch[1]).square().sum(), carry
+
+
+class Scalar(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+
+@given(cut=st.integers(0, 11), stateful=st.booleans())
+def test_continues_from_any_step_as_if_never_stopped(cut, stateful):
+    torch.manual_seed(0)
+    batches = [(torch.randn(2), torch.randn(2)) for _ in range(4)]
+
+    def simple(model, batch):
+        return carried(model, batch, None)[0]
+
+    def run(model, stop=None, progress=None):
+        optimizer = SGD(model.parameters(), lr=0.01)
+        events = fit(
+            model, batches, optimizer, loss=carried if stateful else simple, epochs=3, stateful=stateful, progress=progress
+        )
+        seen = []
+        for event in events:
+            if isinstance(event, Step):
+                seen.append(event)
+                if stop is not None and len(seen) > stop:
+                    break
+        return seen
+
+    whole, half = Scalar(), Scalar()
+    all_steps = run(whole)
+    first = run(half, stop=cut)
+    second = run(half, progress=first[-1].progress)
+    assert torch.equal(whole.weight, half.weight)
+    assert [s.loss.item() for s in first + second] == [s.loss.item() for s in all_steps]
+
+
+def test_carry_is_detached_and_reset_every_epoch():
+    seen = []
+
+    def watch(model, batch, carry):
+        seen.append(carry)
+        return carried(model, batch, carry)
+
+    list(fit(Scalar(), [data(2), data(2)], SGD([torch.zeros(1, requires_grad=True)]), loss=watch, epochs=2, stateful=True))
+    assert [c is None for c in seen] == [True, False, True, False]
+    assert not seen[1].requires_grad
+
+
+def test_evaluate_weights_a_short_last_batch_and_restores_modes():
+    x, y = data()
+    model = nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.9))
+    model[0].eval()
+    before = [m.training for m in model.modules()]
+    mean = evaluate(model, minibatches(x, y, batch_size=4), loss=loss)
+    assert [m.training for m in model.modules()] == before
+    with torch.no_grad():
+        expected = F.cross_entropy(model[0](x), y)
+    assert mean == pytest.approx(expected.item(), rel=1e-6)
+
+
+@given(n=st.integers(0, 20), size=st.integers(1, 7), drop=st.booleans(), shuffle=st.booleans())
+def test_minibatches_give_every_row_once(n, size, drop, shuffle):
+    x = torch.arange(n)
+    generator = torch.Generator().manual_seed(n) if shuffle else None
+    batches = [a for (a,) in minibatches(x, batch_size=size, generator=generator, drop_last=drop)]
+    rows = torch.cat(batches).tolist() if batches else []
+    assert all(len(b) == size for b in batches[: -1 if not drop else None])
+    assert len(rows) == (n - n % size if drop else n) and len(set(rows)) == len(rows)
+    if not shuffle:
+        assert rows == list(range(len(rows)))
+
+
+def test_not_finite_loss_stops_with_the_place():
+    model = Scalar()
+    model.weight.data.fill_(float("nan"))
+    with pytest.raises(FloatingPointError, match="step 1 of epoch 0.*learning rate"):
+        list(fit(model, [data(2)], SGD(model.parameters()), loss=lambda m, b: m.weight.sum(), epochs=1, clip=1.0))
+
+
+def test_model_is_in_training_mode_after_an_evaluation_between_events():
+    x, y = data()
+    model = nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.5))
+    modes = []
+
+    def watch(m, batch):
+        modes.append(m.training)
+        return loss(m, batch)
+
+    for _ in fit(model, [(x, y)], SGD(model.parameters()), loss=watch, epochs=2):
+        model.eval()
+    assert modes == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda m, o: list(fit(m, [], o, loss=loss, epochs=1)), "batches gave nothing in epoch 0"),
+        (lambda m, o: list(fit(m, [], o, loss=loss, epochs=-1)), "epochs is -1"),
+        (lambda m, o: list(fit(m, [], o, loss=loss, epochs=1, clip=0.0)), "clip is 0.0"),
+        (lambda m, o: list(fit(m, [], o, loss=loss, epochs=1, clip=float("nan"))), "clip is nan"),
+        (lambda m, o: evaluate(m, [], loss=loss), "batches is empty"),
+        (lambda m, o: minibatches(torch.ones(2), batch_size=0), "batch_size is 0"),
+        (lambda m, o: minibatches(torch.ones(2), torch.ones(3), batch_size=1), r"lengths \[2, 3\]"),
+        (lambda m, o: minibatches(batch_size=1), "at least one"),
+    ],
+)
+def test_bad_input_is_named(call, words):
+    model = nn.Linear(3, 2)
+    with pytest.raises(ValueError, match=words):
+        call(model, SGD(model.parameters()))
+
+
+def test_an_iterator_that_is_used_up_is_said():
+    x, y = data()
+    model = nn.Linear(3, 2)
+    with pytest.raises(ValueError, match="epoch 1; an iterator can be walked only once"):
+        list(fit(model, iter([(x, y)]), SGD(model.parameters()), loss=loss, epochs=2))
+
+
+def test_progress_starts_at_the_beginning():
+    assert Progress() == Progress(epoch=0, step=0, loss_sum=None, weight_sum=0.0, carry=None)

@@ -1,0 +1,160 @@
+"""Claims: what the notes say, executed, with a verdict.
+
+The notes this book grew from contain errors. Each of their statements is an entry of `book/claims.yml`; a cell (or a test)
+proves it and states its verdict. A verdict that differs from the register raises, and so fails the build:
+
+    with claim("tied-gradient-sum") as c:
+        difference = ...
+        assert difference < 1e-10
+        c.verdict("holds", f"largest difference {difference:.1e}")
+
+In a notebook a card appears: what the notes say, verdict, correction, evidence.
+"""
+
+from __future__ import annotations
+
+import html
+from dataclasses import asdict, dataclass, field, fields
+from difflib import get_close_matches
+from functools import lru_cache
+from types import TracebackType
+from typing import Any
+
+import yaml
+
+from tiedlib.lab.resources import resource
+
+__all__ = ["MIME", "VERDICTS", "Card", "Claim", "ClaimError", "Proof", "claim", "register", "waiting"]
+
+MIME = "application/vnd.tiedlib.claim+json"
+VERDICTS = {"holds": "holds", "caveat": "holds with a caveat", "wrong": "wrong", "undecided": "undecided"}
+
+
+class ClaimError(AssertionError):
+    """A claim without a verdict, with evidence missing, or with a verdict that is not the register's."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One entry of the register: a statement of the notes in our words, and what we found."""
+
+    id: str
+    chapter: str
+    statement: str
+    source: str  # the kind of note, such as "lecture slides", never a person
+    verdict: str  # one of VERDICTS
+    correction: str = ""
+    waits: str = ""  # the run or chapter that the proof still waits for
+
+
+@lru_cache(maxsize=1)
+def register() -> dict[str, Claim]:
+    """All claims by id, in the order of `book/claims.yml`. Raises ValueError for an entry that breaks the format."""
+    path = resource("claims.yml")
+    known = {f.name for f in fields(Claim)}
+    claims: dict[str, Claim] = {}
+    for entry in yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        name = entry.get("id", "?")
+        if unknown := set(entry) - known:
+            raise ValueError(f"{path}: claim {name!r} has unknown fields {sorted(unknown)}; known are {sorted(known)}")
+        one = Claim(**{key: " ".join(str(value or "").split()) for key, value in entry.items()})
+        if one.verdict not in VERDICTS:
+            raise ValueError(f"{path}: claim {name!r} has verdict {one.verdict!r}; it must be one of {', '.join(VERDICTS)}")
+        if (one.verdict == "wrong" and not one.correction) or (one.waits and one.verdict != "undecided"):
+            raise ValueError(f"{path}: claim {name!r}: 'wrong' needs a correction, and only 'undecided' may wait")
+        if name in claims:
+            raise ValueError(f"{path}: claim {name!r} stands there twice")
+        claims[name] = one
+    return claims
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a reader sees of one claim. Rich in a page and in a notebook, plain in a terminal."""
+
+    claim: Claim
+    evidence: str = ""
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        data = {**asdict(self.claim), "evidence": self.evidence}
+        return {MIME: data, "text/html": self._html(), "text/plain": repr(self)}
+
+    def __repr__(self) -> str:
+        c = self.claim
+        parts = [("the notes say", c.statement), ("verdict", VERDICTS[c.verdict]), ("correction", c.correction)]
+        parts += [("evidence", self.evidence), ("waits for", c.waits)]
+        return f"[{c.id}]\n" + "\n".join(f"  {name}: {text}" for name, text in parts if text)
+
+    def _html(self) -> str:
+        c = self.claim
+        rows = [("The notes say", c.statement), ("Correction", c.correction), ("Evidence", self.evidence), ("Waits for", c.waits)]
+        body = "".join(f"<dt><b>{name}</b></dt><dd>{html.escape(text)}</dd>" for name, text in rows if text)
+        title = f"<b>{VERDICTS[c.verdict]}</b> · <code>{html.escape(c.id)}</code> · {html.escape(c.source)}"
+        return f'<div style="border-left:4px solid #888;padding:.2em 1em;margin:.5em 0">{title}<dl>{body}</dl></div>'
+
+
+@dataclass
+class Proof:
+    """The object inside `with claim(…) as c`; `c.verdict(…)` is called once, last."""
+
+    claim: Claim
+    card: Card | None = field(default=None, init=False)
+
+    def verdict(self, verdict: str, evidence: str) -> None:
+        """State the verdict and its evidence: a number, an equation or a run, as text made from what was computed.
+
+        Raises ClaimError if the verdict is unknown, given twice, without evidence, or not the register's.
+        """
+        c = self.claim
+        if verdict not in VERDICTS:
+            raise ClaimError(f"claim {c.id!r}: verdict {verdict!r}; it must be one of {', '.join(VERDICTS)}")
+        if self.card is not None:
+            raise ClaimError(f"claim {c.id!r}: a second verdict {verdict!r}; one claim has one verdict")
+        if not evidence.strip():
+            raise ClaimError(f"claim {c.id!r}: no evidence; say what was computed")
+        if verdict != c.verdict:
+            raise ClaimError(f"claim {c.id!r}: the proof says {verdict!r}, book/claims.yml says {c.verdict!r}; one of them is wrong")
+        if c.waits:
+            raise ClaimError(f"claim {c.id!r} has a verdict now, yet book/claims.yml says it waits for {c.waits!r}")
+        self.card = Card(c, " ".join(evidence.split()))
+
+    def __enter__(self) -> Proof:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is not None:
+            return
+        if self.card is None:
+            raise ClaimError(f"claim {self.claim.id!r}: the proof ended without a verdict; call c.verdict(…)")
+        _display(self.card)
+
+
+def claim(id: str) -> Proof:
+    """The proof of one claim of the register, to be used in a `with` statement.
+
+    Raises ValueError for an id that `book/claims.yml` does not hold, with the nearest one that it does.
+    """
+    claims = register()
+    if id not in claims:
+        near = get_close_matches(id, claims, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"id is {id!r}; it must be an id of book/claims.yml{hint}")
+    return Proof(claims[id])
+
+
+def waiting(chapter: str) -> None:
+    """Show the chapter's claims that wait for a longer run or another chapter."""
+    for c in register().values():
+        if c.chapter == chapter and c.waits:
+            _display(Card(c))
+
+
+def _display(card: Card) -> None:
+    """Show the card where there is a notebook; a test or a script needs no output."""
+    try:
+        from IPython import get_ipython
+        from IPython.display import display
+    except ImportError:
+        return
+    if get_ipython() is not None:  # type: ignore[no-untyped-call]
+        display(card)  # type: ignore[no-untyped-call]

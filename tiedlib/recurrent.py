@@ -1,0 +1,162 @@
+"""The LSTM language model: input embedding U, stacked LSTM, optional projection P, output embedding V with a bias.
+
+Explained in the chapters `recurrent` (the LSTM) and `tying` (what happens when U and V are one matrix). Sources: Hochreiter
+& Schmidhuber 1997; Zaremba, Sutskever & Vinyals 2014, arXiv:1409.2329 (the model and where its dropout stands); Press &
+Wolf 2016, arXiv:1608.05859 (tied, projection).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from tiedlib.linear_cross_entropy import linear_cross_entropy
+
+__all__ = ["LSTM", "LanguageModel", "State"]
+
+State = tuple[Float[Tensor, "layers batch hidden"], Float[Tensor, "layers batch hidden"]]
+
+
+class LSTM(nn.LSTM):
+    """`torch.nn.LSTM`, batch first, with one bias of 4H a layer where torch has two that only ever act as their sum.
+
+        i, f, g, o = W_ih x_t + W_hh h_{t−1} + b        (σ of i, f, o; tanh of g)
+        c_t = f ⊙ c_{t−1} + i ⊙ g,      h_t = o ⊙ tanh c_t
+
+    The second bias becomes a zero buffer under its own name: torch's fast kernels are kept, the optimizer does not see it
+    and it is not saved. A layer has 4H(I + H) + 4H parameters, as in Zaremba et al. Dropout acts between layers only.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, dropout: float = 0.0) -> None:
+        # torch warns about dropout with one layer, where it has no place to act.
+        super().__init__(
+            input_size, hidden_size, num_layers, batch_first=True, dropout=dropout if num_layers > 1 else 0.0
+        )
+        for layer in range(num_layers):
+            name = f"bias_hh_l{layer}"
+            delattr(self, name)
+            self.register_buffer(name, torch.zeros(4 * hidden_size), persistent=False)
+        self._init_flat_weights()
+
+
+class LanguageModel(nn.Module):
+    """p(w_{t+1} | w_1 … w_t) = softmax(V P h_t + b),   h_t = LSTM(U_{w_t}, h_{t−1}).
+
+    U (vocab_size, dim) is the input embedding, V the output embedding with bias b (vocab_size). Without a projection V is
+    (vocab_size, hidden) and P is absent; with projection=True, P maps hidden to dim (square where they are equal; with a bias
+    of its own if projection_bias) and V is (vocab_size, dim). tied=True makes U and V **one Parameter**, so it is counted
+    once, moved by the sum of both gradients, and saved once in `state_dict` (under `embedding.weight`).
+    dropout is the probability of dropping an entry, on the non-recurrent connections only: before the first LSTM layer,
+    between layers, and after the last (Zaremba et al. 2014).
+
+    Tokens are integers (batch, time). Raises ValueError for sizes < 1, dropout outside [0, 1), projection_bias without
+    projection, and tied with dim != hidden where no projection brings them together.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        dim: int,
+        hidden: int,
+        layers: int,
+        *,
+        tied: bool = False,
+        projection: bool = False,
+        projection_bias: bool = False,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__()
+        _check(vocab_size, dim, hidden, layers, tied, projection, projection_bias, dropout)
+        self.embedding = nn.Embedding(vocab_size, dim)
+        self.lstm = LSTM(dim, hidden, layers, dropout=dropout)
+        self.projection = nn.Linear(hidden, dim, bias=projection_bias) if projection else None
+        self.output = nn.Linear(dim if projection else hidden, vocab_size)
+        self.dropout = dropout
+        self.tied = tied
+        if tied:
+            self.output.weight = self.embedding.weight  # the same Parameter, never a copy
+            # one entry in state_dict: under the embedding's name; loading it loads both roles
+            self.register_state_dict_post_hook(_drop_output_weight)
+            self.register_load_state_dict_pre_hook(_restore_output_weight)
+        self.reset_parameters()
+
+    def reset_parameters(self, init_range: float = 0.1, generator: torch.Generator | None = None) -> None:
+        """Draw every parameter from U(−init_range, init_range), LSTM biases 0 (Zaremba et al.; forget-gate bias 0)."""
+        if not 0 < init_range < float("inf"):
+            raise ValueError(f"init_range is {init_range}; it must be positive and finite")
+        with torch.no_grad():
+            for name, p in self.named_parameters():  # a tied matrix is drawn once
+                if name.startswith("lstm.bias"):
+                    p.zero_()
+                else:
+                    p.uniform_(-init_range, init_range, generator=generator)
+
+    def hidden_states(
+        self, tokens: Int[Tensor, "batch time"], state: State | None = None
+    ) -> tuple[Float[Tensor, "batch time out"], State]:
+        """What the output embedding multiplies: P h_t (or h_t) after dropout, and the LSTM's state after the last token.
+
+        state None is the zero state. `out` is dim with a projection, else hidden.
+        """
+        x = F.dropout(self.embedding(tokens), self.dropout, self.training)
+        h, state = self.lstm(x, state)
+        h = F.dropout(h, self.dropout, self.training)
+        return (h if self.projection is None else self.projection(h)), state
+
+    def forward(
+        self, tokens: Int[Tensor, "batch time"], state: State | None = None
+    ) -> tuple[Float[Tensor, "batch time vocab"], State]:
+        """Logits of the next word at every position, in nats, and the state to carry on."""
+        h, state = self.hidden_states(tokens, state)
+        return self.output(h), state
+
+    def loss(
+        self,
+        tokens: Int[Tensor, "batch time"],
+        targets: Int[Tensor, "batch time"],
+        state: State | None = None,
+        reduction: str = "mean",
+    ) -> tuple[Float[Tensor, "*loss"], State]:
+        """Negative log-likelihood of the targets, in nats a token (reduction="mean"), and the state to carry on."""
+        h, state = self.hidden_states(tokens, state)
+        return linear_cross_entropy(h, self.output.weight, targets, linear_bias=self.output.bias, reduction=reduction), state
+
+
+def _drop_output_weight(model: nn.Module, state: dict[str, Tensor], prefix: str, _: object) -> None:
+    state.pop(prefix + "output.weight", None)
+
+
+def _restore_output_weight(
+    model: nn.Module,
+    state: dict[str, Tensor],
+    prefix: str,
+    metadata: object,
+    strict: bool,
+    missing: object,
+    unexpected: object,
+    errors: list[str],
+) -> None:
+    name, other = prefix + "embedding.weight", prefix + "output.weight"
+    if name in state and not torch.equal(state.setdefault(other, state[name]), state[name]):
+        errors.append(f"{other} differs from {name}: these are the weights of an untied model, this one is tied")
+
+
+def _check(
+    vocab_size: int, dim: int, hidden: int, layers: int, tied: bool, projection: bool, projection_bias: bool, dropout: float
+) -> None:
+    for name, value in (("vocab_size", vocab_size), ("dim", dim), ("hidden", hidden), ("layers", layers)):
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise TypeError(f"{name} is {value!r}; it must be an integer")
+        if value < 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1")
+    if not 0.0 <= dropout < 1.0:
+        raise ValueError(f"dropout is {dropout}; the probability of dropping must lie in [0, 1)")
+    if projection_bias and not projection:
+        raise ValueError("projection_bias is True without a projection; set projection=True as well, or leave the bias out")
+    if tied and dim != hidden and not projection:
+        raise ValueError(
+            f"tied is True with dim {dim} and hidden {hidden}; one matrix serves both ends only where they are equal: "
+            f"set dim = hidden, or projection=True to map {hidden} to {dim} before the output"
+        )
