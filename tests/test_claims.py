@@ -47,6 +47,14 @@ def test_a_proof_that_does_not_match_raises_and_shows_nothing(small_register, id
     assert small_register == []
 
 
+def test_a_skipped_proof_says_so(small_register):
+    with claim("sum") as c:
+        c.skip("no ptb here")
+    assert small_register[0].evidence == "not checked in this build: no ptb here"
+    with pytest.raises(ClaimError, match="with a reason"), claim("sum") as c:
+        c.skip(" ")
+
+
 def test_a_failed_assertion_inside_stays_itself(small_register):
     with pytest.raises(ZeroDivisionError), claim("sum"):
         1 / 0  # noqa: B018

@@ -176,8 +176,8 @@ class Preset:
     init_range: float  # parameters start in U(−init_range, init_range)
     unroll: int  # time steps of a window
     clip: float  # norm of the gradient of the loss summed over the window, averaged over the batch
-    constant_epochs: int  # passes at lr
-    decay: float  # after them lr is multiplied by this, once a pass
+    constant_epochs: int  # the last pass at full lr, counted from 0: pass i has lr · decay^max(i − constant_epochs, 0)
+    decay: float  # factor on lr, once a pass from then on
     epochs: int
     dropout: float = 0.0  # probability of dropping
     layers: int = 2

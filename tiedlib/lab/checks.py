@@ -59,7 +59,8 @@ class Agreement:
 
     def _html(self) -> str:
         cells = "".join(
-            f"<tr><td>{html.escape(r.what)}</td><td>{r.difference:.2e}</td><td>{r.tolerance:.2e}</td></tr>" for r in self.rows
+            f"<tr><td>{html.escape(r.what)}</td><td>{r.difference:.2e}</td><td>{r.tolerance:.2e}</td></tr>"
+            for r in self.rows
         )
         head = "<tr><th>compared</th><th>largest difference</th><th>allowed</th></tr>"
         return f"<b>{html.escape(self.title)}: {'equal' if self.ok else 'NOT equal'}</b><table>{head}{cells}</table>"
@@ -88,14 +89,18 @@ def agree(
     something differs, ValueError where there is nothing to compare.
     """
     if isinstance(ours, nn.Module) != isinstance(reference, nn.Module):
-        raise ValueError("ours and reference must both be modules or both be functions; wrap the module in a function of its tensors")
+        raise ValueError(
+            "ours and reference must both be modules or both be functions; wrap the module in a function of its tensors"
+        )
     sides = [_Side(ours, inputs), _Side(reference, inputs)]
     if sides[0].leaves.keys() != sides[1].leaves.keys():
         odd = sorted(sides[0].leaves.keys() ^ sides[1].leaves.keys())
         raise ValueError(f"ours and reference do not have the same parameters; only one of them has {odd}")
     for name in sides[0].leaves:
         if not torch.equal(sides[0].leaves[name], sides[1].leaves[name]):
-            raise ValueError(f"the modules start with unequal parameters {name!r}; load one's state_dict into the other")
+            raise ValueError(
+                f"the modules start with unequal parameters {name!r}; load one's state_dict into the other"
+            )
     rows: list[Difference] = []
     outputs = [side.outputs() for side in sides]
     if not outputs[1]:
@@ -134,7 +139,9 @@ class _Side:
     def gradients(self, weights: list[Tensor]) -> list[Tensor]:
         outputs = self.outputs()
         if len(outputs) != len(weights):
-            raise ValueError(f"ours returned {len(outputs)} tensors and the reference {len(weights)}; they must return the same")
+            raise ValueError(
+                f"ours returned {len(outputs)} tensors and the reference {len(weights)}; they must return the same"
+            )
         total = torch.stack([(o * w).sum() for o, w in zip(outputs, weights, strict=True)]).sum()
         leaves = list(self.leaves.values())
         found = torch.autograd.grad(total, leaves, allow_unused=True)

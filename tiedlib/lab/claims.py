@@ -59,7 +59,9 @@ def register() -> dict[str, Claim]:
             raise ValueError(f"{path}: claim {name!r} has unknown fields {sorted(unknown)}; known are {sorted(known)}")
         one = Claim(**{key: " ".join(str(value or "").split()) for key, value in entry.items()})
         if one.verdict not in VERDICTS:
-            raise ValueError(f"{path}: claim {name!r} has verdict {one.verdict!r}; it must be one of {', '.join(VERDICTS)}")
+            raise ValueError(
+                f"{path}: claim {name!r} has verdict {one.verdict!r}; it must be one of {', '.join(VERDICTS)}"
+            )
         if (one.verdict == "wrong" and not one.correction) or (one.waits and one.verdict != "undecided"):
             raise ValueError(f"{path}: claim {name!r}: 'wrong' needs a correction, and only 'undecided' may wait")
         if name in claims:
@@ -87,7 +89,12 @@ class Card:
 
     def _html(self) -> str:
         c = self.claim
-        rows = [("The notes say", c.statement), ("Correction", c.correction), ("Evidence", self.evidence), ("Waits for", c.waits)]
+        rows = [
+            ("The notes say", c.statement),
+            ("Correction", c.correction),
+            ("Evidence", self.evidence),
+            ("Waits for", c.waits),
+        ]
         body = "".join(f"<dt><b>{name}</b></dt><dd>{html.escape(text)}</dd>" for name, text in rows if text)
         title = f"<b>{VERDICTS[c.verdict]}</b> · <code>{html.escape(c.id)}</code> · {html.escape(c.source)}"
         return f'<div style="border-left:4px solid #888;padding:.2em 1em;margin:.5em 0">{title}<dl>{body}</dl></div>'
@@ -113,15 +120,26 @@ class Proof:
         if not evidence.strip():
             raise ClaimError(f"claim {c.id!r}: no evidence; say what was computed")
         if verdict != c.verdict:
-            raise ClaimError(f"claim {c.id!r}: the proof says {verdict!r}, book/claims.yml says {c.verdict!r}; one of them is wrong")
+            raise ClaimError(
+                f"claim {c.id!r}: the proof says {verdict!r}, book/claims.yml says {c.verdict!r}; one of them is wrong"
+            )
         if c.waits:
             raise ClaimError(f"claim {c.id!r} has a verdict now, yet book/claims.yml says it waits for {c.waits!r}")
         self.card = Card(c, " ".join(evidence.split()))
 
+    def skip(self, reason: str) -> None:
+        """Say why this build does not run the proof (the real data cannot be had here). The card shows the register's
+        verdict, and that it was not checked in this build. Raises ClaimError after a verdict, or without a reason."""
+        if self.card is not None or not reason.strip():
+            raise ClaimError(f"claim {self.claim.id!r}: skip(reason) stands in place of the verdict, with a reason; got {reason!r}")
+        self.card = Card(self.claim, f"not checked in this build: {reason}")
+
     def __enter__(self) -> Proof:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is not None:
             return
         if self.card is None:

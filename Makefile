@@ -1,0 +1,80 @@
+# What can be done here. `make` alone lists it. Every target makes its own virtual environment first, once.
+
+PYTHON ?= python3
+VENV ?= .venv
+# The versions that are installed: constraints.txt, or constraints-oldest.txt to try the oldest that we promise to work with.
+CONSTRAINTS ?= constraints.txt
+PORT ?= 8000
+PYTEST ?= -n 2 --dist loadscope
+RUN ?=
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed-$(notdir $(CONSTRAINTS))
+SITE := _build/html
+
+export CONSTRAINTS
+# A folder that holds the data sets under the paths of data/registry.txt; without it they are downloaded when first used.
+ifdef TIEDLIB_DATA
+override TIEDLIB_DATA := $(or $(shell cd "$(TIEDLIB_DATA)" && pwd),$(error TIEDLIB_DATA=$(TIEDLIB_DATA) is no folder))
+export TIEDLIB_DATA
+endif
+
+.DEFAULT_GOAL := help
+.PHONY: help install book serve test lint format wheel reproduce constraints address clean
+.DELETE_ON_ERROR:
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/^([a-z]+):.*## /\1@/' | awk -F@ '{printf "  make %-12s %s\n", $$1, $$2}'
+
+install: $(INSTALLED)  ## the virtual environment, with the exact versions of constraints.txt
+
+$(INSTALLED): pyproject.toml $(CONSTRAINTS)
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11) and "PYTHON=$(PYTHON) is Python %d.%d; at least 3.11 is needed" % sys.version_info[:2])'
+	test -x "$(BIN)/python" || "$(PYTHON)" -m venv "$(VENV)"
+	rm -f "$(VENV)"/.installed-*
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -c "$(CONSTRAINTS)" -e '.[book,test]'
+	touch "$@"
+
+# A page shows what the library, the records and the claims said when it was made: when one of them has changed, so has
+# every page, and the cache of executed notebooks, which looks at the notebooks alone, is stale.
+book: $(INSTALLED)  ## the book and the wheel beside it, in _build/html; a warning is an error
+	@mkdir -p _build
+	@{ find tiedlib data book/claims.yml $(CONSTRAINTS) -type f ! -name '*.pyc' -exec cksum {} + | sort; \
+	   echo "data: $(TIEDLIB_DATA)"; "$(BIN)/python" -VV; } > _build/.inputs.new
+	@cmp -s _build/.inputs.new _build/.inputs || rm -rf _build/.jupyter_cache _build/.doctrees $(SITE)
+	@mv _build/.inputs.new _build/.inputs
+	"$(BIN)/jupyter-book" build -W --keep-going . || { rm -rf _build/.doctrees; exit 1; }
+	@$(MAKE) --no-print-directory wheel
+	@rm -rf $(SITE)/dist && mkdir -p $(SITE)/dist && cp dist/*.whl $(SITE)/dist/
+	@echo "The book is in $(SITE)/index.html: open that file in a browser, or run 'make serve'."
+
+wheel: $(INSTALLED)  ## the library as a wheel, in dist
+	@rm -rf dist
+	"$(BIN)/python" -m build --wheel --no-isolation --outdir dist . > /dev/null
+
+serve: book  ## the book on a web server of this machine, PORT=8000
+	"$(BIN)/python" -m http.server --bind 127.0.0.1 --directory $(SITE) $(PORT)
+
+lint: $(INSTALLED)  ## style and types
+	"$(BIN)/ruff" check .
+	"$(BIN)/ruff" format --check --quiet .
+	"$(BIN)/mypy"
+
+format: $(INSTALLED)  ## write the style
+	"$(BIN)/ruff" check --fix-only --quiet .
+	"$(BIN)/ruff" format .
+
+test: lint book  ## everything that can fail: lint, types, the strict build, unit tests, every notebook, the browser
+	"$(BIN)/python" -m pytest --nbval-lax $(PYTEST)
+
+reproduce: $(INSTALLED)  ## the recorded runs again, hours: RUN=NAME for one of them
+	"$(BIN)/tiedlib" reproduce $(RUN)
+
+constraints:  ## find the newest versions that fit pyproject.toml and pin them in constraints.txt
+	"$(PYTHON)" tools/constraints.py
+
+address:  ## the repository's public address, and the notebooks' first cell: URL=https://github.com/owner/name sets it, URL= clears it
+	"$(PYTHON)" tools/address.py $(if $(filter undefined,$(origin URL)),,"$(URL)")
+
+clean:  ## remove what was built; the virtual environment stays
+	rm -rf _build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,268 @@
+"""The command line `tiedlib`: data, train, generate, reproduce.
+
+Flags of `train` are made from the fields of `TrainConfig`. Whatever goes wrong gives one line on standard error and
+exit code 2 (130 after Ctrl-C); nothing is overwritten. torch and the bench are imported by the command that needs them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import tiedlib
+
+__all__ = ["run"]
+
+COMMANDS = {
+    "data": "list the data sets, or fetch one",
+    "train": "train a language model; the same command again goes on where it stopped",
+    "generate": "continue a text with a trained model",
+    "reproduce": "make the recorded runs of an experiment",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors in one line, without the list of all flags before them."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.stderr.write(f"{self.prog}: {message}; see {self.prog} --help\n")
+        raise SystemExit(2)
+
+
+def run(arguments: list[str]) -> int:
+    """Parse and carry out one command; returns the exit code."""
+    try:
+        options = _parser(arguments).parse_args(arguments)
+        return int(options.do(options))
+    except SystemExit as ended:  # argparse has said what there is to say
+        return ended.code if isinstance(ended.code, int) else 2
+    except KeyboardInterrupt as error:
+        return _fail(str(error) or "interrupted", 130)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of a pipe has gone; Python would complain about it at the end
+        return 0
+    except ModuleNotFoundError as error:
+        return _fail(f"the bench is not installed: pip install 'tiedlib[lab]' (there is no module {error.name})")
+    except (ValueError, ArithmeticError, OSError, MemoryError) as error:
+        return _fail(str(error) or "out of memory")
+    except RuntimeError as error:
+        if not _expected(error):
+            raise
+        return _fail(str(error).splitlines()[0])
+
+
+def _expected(error: RuntimeError) -> bool:
+    """Errors that a user can do something about; any other is a mistake of ours and shows where."""
+    from tiedlib.lab.checkpoints import CheckpointError
+    from tiedlib.lab.data import DataError
+    from tiedlib.lab.records import RecordError
+
+    return isinstance(error, (CheckpointError, DataError, RecordError)) or "can't allocate memory" in str(error)
+
+
+def _fail(message: str, code: int = 2) -> int:
+    sys.stderr.write(f"tiedlib: {' '.join(message.split())}\n")
+    return code
+
+
+def _parser(arguments: list[str]) -> _Parser:
+    """The parser; only the command that is wanted gets its flags, so that `tiedlib --help` imports nothing."""
+    what = "Weight tying and the craft of training neural networks."
+    parser = _Parser(prog="tiedlib", description=what, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"tiedlib {tiedlib.__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    fill: dict[str, Callable[[_Parser], None]] = {
+        "data": _data_flags, "train": _train_flags, "generate": _generate_flags, "reproduce": _reproduce_flags,
+    }  # fmt: skip
+    wanted = next((word for word in arguments if not word.startswith("-")), None)
+    for name, what in COMMANDS.items():
+        command = commands.add_parser(name, help=what, description=what, allow_abbrev=False)
+        if name == wanted:
+            fill[name](command)
+    return parser
+
+
+def _data_flags(parser: _Parser) -> None:
+    actions = parser.add_subparsers(metavar="ACTION", required=True)
+    listing = actions.add_parser("list", help="all data sets: size, where they are, terms", allow_abbrev=False)
+    listing.set_defaults(do=_data_list)
+    fetch = actions.add_parser("fetch", help="download a data set", allow_abbrev=False)
+    fetch.add_argument("name", metavar="NAME")
+    fetch.set_defaults(do=_data_fetch)
+
+
+def _data_list(options: argparse.Namespace) -> int:
+    from tiedlib.lab.data import names
+
+    for entry in names():
+        size = f"{entry.megabytes:.1f} MB" if entry.megabytes else "–"
+        print(f"{entry.name:16} {size:>9}  {entry.where}\n{'':16} {entry.description}\n{'':16} terms: {entry.terms}")
+    return 0
+
+
+def _data_fetch(options: argparse.Namespace) -> int:
+    from tiedlib.lab.data import fetch
+
+    files = fetch(options.name)
+    print("\n".join(str(path) for path in files) or f"{options.name} needs no download")
+    return 0
+
+
+def _train_flags(parser: _Parser) -> None:
+    from tiedlib.lab.configuration import TrainConfig
+    from tiedlib.tying import PRESETS
+
+    what = "sizes and schedule of Press & Wolf (default: small)"
+    parser.add_argument("--preset", choices=PRESETS, default="small", help=what)
+    for option in dataclasses.fields(TrainConfig):
+        flag, rules, kind = f"--{option.name.replace('_', '-')}", option.metadata, str(option.type)
+        common: dict[str, Any] = {"dest": option.name, "default": argparse.SUPPRESS, "help": rules["help"]}
+        if kind == "bool":
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, **common)
+        elif "choices" in rules:
+            parser.add_argument(flag, choices=rules["choices"], **common)
+        else:
+            number = int if kind.startswith("int") else float if kind == "float" else str
+            parser.add_argument(flag, type=number, metavar=kind.split(" ")[0].upper(), **common)
+    what = "two matrices, as --no-tied (default)"
+    parser.add_argument("--untied", dest="tied", action="store_false", default=argparse.SUPPRESS, help=what)
+    what = "for checkpoint.pt and record.json (default: a folder below runs/)"
+    parser.add_argument("--out", type=Path, metavar="DIR", help=what)
+    what = "between checkpoints within an epoch (default: 120)"
+    parser.add_argument("--checkpoint-seconds", type=float, default=120.0, metavar="FLOAT", help=what)
+    parser.set_defaults(do=_train)
+
+
+def _train(options: argparse.Namespace) -> int:
+    from tiedlib.lab.configuration import TrainConfig
+    from tiedlib.lab.training import train
+
+    names = {option.name for option in dataclasses.fields(TrainConfig)}
+    given = {name: value for name, value in vars(options).items() if name in names}
+    config = TrainConfig.from_preset(options.preset, **given)
+    if not options.checkpoint_seconds >= 0:
+        raise ValueError(f"checkpoint-seconds is {options.checkpoint_seconds}; it must be at least 0")
+    kind = "tied" if config.tied else "untied"
+    out = options.out or Path("runs") / f"{Path(config.corpus).stem}-{kind}-{config.digest()}"
+    bar = _Bar(config.epochs, out)
+    try:
+        record = train(config, out, on_event=bar, checkpoint_seconds=options.checkpoint_seconds)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"stopped; the same command goes on from the checkpoint in {out}") from None
+    finally:
+        bar.close()
+    _print_summary(record, out)
+    return 0
+
+
+class _Bar:
+    """A bar for each epoch and a line after it. Told of steps, it reads no loss, so the device need not wait."""
+
+    def __init__(self, epochs: int, out: Path) -> None:
+        self.epochs, self.out = epochs, out
+        self.bar: Any = None
+        self.steps = self.tokens = 0
+
+    def __call__(self, event: Any) -> None:
+        from tqdm import tqdm
+
+        from tiedlib.lab.training import Start
+        from tiedlib.training_loop import Step
+
+        if isinstance(event, Start):
+            self.steps, self.tokens = event.steps, event.tokens_per_step
+            self._begin(event)
+        elif isinstance(event, Step):
+            if self.bar is None:  # disable=None: no bar where standard error is no terminal
+                at = event.progress
+                self.bar = tqdm(
+                    desc=f"epoch {at.epoch + 1}/{self.epochs}", initial=(at.step - 1) * self.tokens, unit=" tokens",
+                    total=self.steps * self.tokens, unit_scale=True, leave=False, disable=None, dynamic_ncols=True,
+                )  # fmt: skip
+            self.bar.update(self.tokens)
+        else:
+            self.close()
+            print(
+                f"epoch {event['epoch'] + 1}/{self.epochs}  lr {event['lr']:.4g}  "
+                f"perplexity {event['train_perplexity']:.2f} train, {event['valid_perplexity']:.2f} valid  "
+                f"{event['tokens_per_second']:,.0f} tokens/s",
+                flush=True,
+            )
+
+    def _begin(self, start: Any) -> None:
+        at = start.progress
+        if start.finished:
+            print(f"{self.out} is finished; nothing is left to do")
+        elif at.epoch or at.step:
+            print(f"going on in {self.out} at epoch {at.epoch + 1}, step {at.step + 1} of {start.steps}", flush=True)
+        else:
+            size = f"{start.parameters:,} parameters, {start.steps:,} steps an epoch"
+            print(f"training in {self.out}: {size}", flush=True)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+
+def _print_summary(record: dict[str, Any], out: Path) -> None:
+    found = {part: record.get(f"{part}_perplexity") for part in ("train", "valid", "test")}
+    parts = [f"{value:.2f} {part}" for part, value in found.items() if value is not None]
+    rates = [epoch["tokens_per_second"] for epoch in record["epochs"]]
+    rate, memory = sum(rates) / len(rates), record["peak_memory_mb"]
+    print(f"perplexity of the final model: {', '.join(parts)}")
+    print(f"{rate:,.0f} tokens/s, {memory:,.0f} MB of memory at most, {record['seconds']:,.0f} s in all")
+    print(f"{out / 'checkpoint.pt'}  {out / 'record.json'}")
+
+
+def _generate_flags(parser: _Parser) -> None:
+    parser.add_argument("folder", type=Path, metavar="DIR", help="where `tiedlib train` has trained a model")
+    parser.add_argument("--prompt", default="", metavar="TEXT", help="the text to continue (default: a new sentence)")
+    parser.add_argument("--tokens", type=int, default=100, metavar="INT", help="how many to add (default: 100)")
+    what = "0: always the likeliest (default: 1)"
+    parser.add_argument("--temperature", type=float, default=1.0, metavar="FLOAT", help=what)
+    parser.add_argument("--top-k", type=int, metavar="INT", help="draw from the likeliest so many")
+    parser.add_argument("--seed", type=int, default=0, metavar="INT", help="of the draws (default: 0)")
+    parser.set_defaults(do=_generate)
+
+
+def _generate(options: argparse.Namespace) -> int:
+    from tiedlib.lab.generation import generate
+
+    text = generate(
+        options.folder, options.prompt, options.tokens,
+        temperature=options.temperature, top_k=options.top_k, seed=options.seed,
+    )  # fmt: skip
+    print(text)
+    return 0
+
+
+def _reproduce_flags(parser: _Parser) -> None:
+    parser.add_argument("name", nargs="?", metavar="NAME", help="the experiment (none: list all)")
+    parser.add_argument("--out", type=Path, default=Path("runs"), metavar="DIR", help="for checkpoints (default: runs)")
+    what = "for records (default: data/results of a checkout, else OUT/results)"
+    parser.add_argument("--results", type=Path, metavar="DIR", help=what)
+    parser.add_argument("--only", default="*", metavar="GLOB", help="runs whose name matches, such as 'tied-*'")
+    parser.add_argument("--seeds", type=int, metavar="INT", help="only the first so many seeds")
+    parser.add_argument("--jobs", type=int, default=1, metavar="INT", help="runs at a time (default: 1)")
+    parser.set_defaults(do=_reproduce)
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    from tiedlib.lab.reproduce import EXPERIMENTS, reproduce, results_folder
+
+    if options.name is None:
+        for name, experiment in EXPERIMENTS.items():
+            cost = f"{len(experiment.runs)} runs, {experiment.hours} hours on two cores"
+            print(f"{name:18} {cost}: {experiment.description}")
+        return 0
+    results = options.results or results_folder() or options.out / "results"
+    good = reproduce(
+        options.name, options.out, results, only=options.only, seeds=options.seeds, jobs=options.jobs,
+        report=lambda line: print(line, flush=True),
+    )  # fmt: skip
+    return 0 if good else 1

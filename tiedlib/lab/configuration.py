@@ -1,0 +1,136 @@
+"""The configuration of a run: `TrainConfig`, all that decides its numbers. Flags of the command line are its fields."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import operator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tiedlib.tying import PRESETS
+
+__all__ = ["TrainConfig", "check_precision", "has_bfloat16"]
+
+
+def _option(default: Any, what: str, **limits: Any) -> Any:
+    """A field of the configuration: default, what it is and in which unit (the flag's help), its limits."""
+    return field(default=default, metadata={"help": what, **limits})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """All that decides the numbers of a run. Raises ValueError, with name, value and rule, for what cannot be."""
+
+    corpus: str = _option("ptb", "name of a data set, or path of a plain text file")
+    tokens: int | None = _option(None, "training tokens, the first so many (none: all)", low=2)
+    vocabulary_size: int | None = _option(None, "words, <unk> among them (none: all)", low=2)
+    dim: int = _option(200, "numbers in an embedding", low=1)
+    hidden: int = _option(200, "numbers in the state of an LSTM layer", low=1)
+    layers: int = _option(2, "LSTM layers", low=1)
+    tied: bool = _option(False, "one matrix for input and output embedding")
+    projection: bool = _option(False, "a matrix P from the last state to the output embedding")
+    projection_bias: bool = _option(False, "a bias for P, as in the authors' code")
+    penalty: str = _option("none", "on P", choices=("none", "code", "frobenius", "spectral", "squared"))
+    penalty_strength: float = _option(0.15, "lambda of the penalty in nats a window (not for code)", low=0.0)
+    dropout: float = _option(0.0, "probability of dropping, non-recurrent connections", low=0.0, below=1.0)
+    init_range: float = _option(0.1, "parameters start uniform in plus or minus this", above=0.0)
+    output_bias: bool = _option(True, "train the output bias b (no: it stays 0)")
+    freeze_input: bool = _option(False, "keep the input embedding at its random start")
+    augmented_alpha: float = _option(0.0, "weight of the augmented loss of Inan et al. (0: without)", low=0.0)
+    augmented_tau: float = _option(1.0, "its temperature", above=0.0)
+    optimizer: str = _option("sgd", "update rule", choices=("sgd", "adam"))
+    lr: float = _option(1.0, "learning rate", above=0.0)
+    clip: float = _option(5.0, "largest norm of the gradient, nats a window", above=0.0)
+    constant_epochs: int = _option(4, "epoch i from 0 runs at lr * decay ** max(i - this, 0)", low=0)
+    decay: float = _option(0.5, "factor on lr for each later epoch", above=0.0, high=1.0)
+    epochs: int = _option(13, "passes over the training text", low=1)
+    batch: int = _option(20, "sequences side by side", low=1)
+    unroll: int = _option(20, "time steps of a window", low=1)
+    seed: int = _option(0, "of all randomness", low=0, high=2**63 - 1)
+    precision: str = _option("float32", "of the products", choices=("float32", "bfloat16"))
+    threads: int | None = _option(None, "processor threads (none: torch's own choice)", low=1)
+
+    def __post_init__(self) -> None:
+        for option in dataclasses.fields(self):
+            _check(option.name, getattr(self, option.name), option)
+        _check_together(self)
+
+    @classmethod
+    def from_preset(cls, name: str, **changes: Any) -> TrainConfig:
+        """The published model `name` of `tiedlib.tying.PRESETS`, with changes. Raises ValueError for another name."""
+        if name not in PRESETS:
+            raise ValueError(f"preset is {name!r}; it must be one of {', '.join(PRESETS)}")
+        return cls(**{**dataclasses.asdict(PRESETS[name]), **changes})
+
+    def cuts(self) -> dict[str, Any]:
+        """The options of `load` that this configuration sets."""
+        cuts = {"tokens": self.tokens, "vocabulary_size": self.vocabulary_size}
+        return {name: size for name, size in cuts.items() if size is not None}
+
+    def digest(self) -> str:
+        """Eight letters and digits that differ between configurations."""
+        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()[:8]
+
+    def lr_factor(self, epoch: int) -> float:
+        """decay ** max(i − constant_epochs, 0), i from 0; as the authors', constant_epochs + 1 epochs at full rate."""
+        return float(self.decay ** max(epoch - self.constant_epochs, 0))
+
+
+def _check(name: str, value: Any, option: dataclasses.Field[Any]) -> None:
+    rules, kind = option.metadata, str(option.type)
+    if value is None and option.default is None:
+        return
+    if "choices" in rules and value not in rules["choices"]:
+        raise ValueError(f"{name} is {value!r}; it must be one of {', '.join(rules['choices'])}")
+    if kind == "bool" and not isinstance(value, bool):
+        raise ValueError(f"{name} is {value!r}; it must be True or False")
+    if kind.startswith("int") and (isinstance(value, bool) or not isinstance(value, int)):
+        raise ValueError(f"{name} is {value!r}; it must be a whole number")
+    if kind == "float" and (isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value)):
+        raise ValueError(f"{name} is {value!r}; it must be a finite number")
+    for key, word in (("low", "at least"), ("above", "more than"), ("high", "at most"), ("below", "less than")):
+        if key in rules and not _COMPARE[key](value, rules[key]):
+            raise ValueError(f"{name} is {value}; it must be {word} {rules[key]}")
+
+
+_COMPARE = {"low": operator.ge, "above": operator.gt, "high": operator.le, "below": operator.lt}
+
+
+def _check_together(config: TrainConfig) -> None:
+    if config.projection_bias and not config.projection:
+        raise ValueError("projection_bias is True without projection; set projection as well, or leave the bias out")
+    if config.penalty != "none" and not config.projection:
+        raise ValueError(f"penalty is {config.penalty!r} without projection; it acts on P, so set projection as well")
+    if config.tied and config.dim != config.hidden and not config.projection:
+        raise ValueError(
+            f"tied is True with dim {config.dim} and hidden {config.hidden}; "
+            "they must be equal, or set projection as well"
+        )
+    if config.tied and config.freeze_input:
+        raise ValueError(
+            "freeze_input is True with tied; the one matrix is the output embedding too and cannot stay frozen"
+        )
+
+
+def check_precision(precision: str) -> None:
+    """Raise ValueError for a precision that this machine's processor lacks."""
+    if precision == "bfloat16" and not has_bfloat16():
+        raise ValueError("precision is 'bfloat16'; this processor has no instructions for it, use float32")
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor itself multiplies bfloat16; torch would imitate it elsewhere, far slower than float32."""
+    capable = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    if capable is not None and capable():
+        return True
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    except OSError:
+        return False  # not Linux
+    return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})

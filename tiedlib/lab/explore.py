@@ -1,0 +1,244 @@
+"""One cell, two lives: `explore` shows a figure with controls, with a kernel and in the built page without one.
+
+With a kernel (JupyterLab, notebook, Colab, VS Code) the controls are ipywidgets and every change calls the function
+again. While a book is built with the extension `tiedlib.lab.page`, all states are computed once, and the page's own
+script draws them. `show` gives a figure that does not move the same caption, alternative text and table.
+"""
+
+import html
+import itertools
+import math
+import numbers
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.basedatatypes import BaseFigure
+
+from tiedlib.lab import plots  # noqa: F401  (the template is registered on import)
+from tiedlib.lab.page import BUILD_VARIABLE
+from tiedlib.lab.page.states import Spec, pack, points, spec, weight
+
+Value = bool | int | float | str
+MIME = "application/vnd.tiedlib.figure+json"
+MAX_STATES = 2000
+MAX_POINTS = 100_000
+MAX_BYTES = 200_000  # gzipped, all states of one figure
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One control: its name, its kind ("number", "name" or "switch"), the values it can take and the one it starts
+    with."""
+
+    name: str
+    label: str
+    kind: str
+    values: tuple[Value, ...]
+    texts: tuple[str, ...]
+    start: int
+
+    @property
+    def starting(self) -> Value:
+        return self.values[self.start]
+
+
+def _text(value: Value) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _values(name: str, grid: Any) -> tuple[str, tuple[Value, ...]]:
+    """The kind and the plain Python values of one grid; raises for anything a control cannot show."""
+    if isinstance(grid, (str, bytes, Mapping)) or not hasattr(grid, "__iter__"):
+        raise TypeError(f"grids[{name!r}]={grid!r}: it must be a sequence of numbers, of names or of booleans")
+    values = tuple(v.item() if hasattr(v, "item") else v for v in grid)
+    if not values:
+        raise ValueError(f"grids[{name!r}] is empty: it must have at least one value")
+    if all(isinstance(v, bool) for v in values):
+        kind = "switch"
+    elif all(isinstance(v, str) for v in values):
+        kind = "name"
+    elif all(isinstance(v, numbers.Real) and not isinstance(v, bool) for v in values):
+        kind = "number"
+        if not all(math.isfinite(v) for v in values):
+            raise ValueError(f"grids[{name!r}]={list(values)}: every number must be finite")
+        if any(a >= b for a, b in itertools.pairwise(values)):
+            raise ValueError(f"grids[{name!r}]={list(values)}: numbers must increase")
+    else:
+        raise TypeError(f"grids[{name!r}]={list(values)}: all values must be numbers, or all names, or all booleans")
+    if len(set(values)) != len(values):
+        raise ValueError(f"grids[{name!r}]={list(values)}: a value stands in it twice")
+    return kind, values
+
+
+def _parameters(grids: Mapping[str, Any], start: Mapping[str, Any] | None) -> tuple[Parameter, ...]:
+    if not isinstance(grids, Mapping):
+        raise TypeError(f"grids={grids!r}: it must be a mapping from a parameter's name to its values")
+    if not grids:
+        raise ValueError("grids is empty: it must name at least one parameter")
+    start = dict(start or {})
+    if unknown := set(start) - set(grids):
+        raise ValueError(f"start names {sorted(unknown)}: it may only name the parameters {list(grids)}")
+    found = []
+    for name, grid in grids.items():
+        kind, values = _values(name, grid)
+        first = start.get(name, values[0])
+        if first not in values:
+            raise ValueError(f"start[{name!r}]={first!r}: it must be one of {list(values)}")
+        texts = tuple(map(_text, values))
+        if len(set(texts)) < len(texts):
+            texts = tuple(map(repr, values))
+        found.append(Parameter(name, name.replace("_", " "), kind, values, texts, values.index(first)))
+    return tuple(found)
+
+
+def _described(alt: str, caption: str | None) -> None:
+    for name, text in (("alt", alt), ("caption", caption)):
+        if text is not None and not isinstance(text, str):
+            raise TypeError(f"{name}={text!r}: it must be a string")
+    if not alt.strip():
+        raise ValueError(f"alt={alt!r}: it must say in words what the figure shows")
+
+
+def _checked(figure: Any, where: str) -> Spec:
+    """A figure's data; raises unless it is a plotly figure that a browser can draw smoothly."""
+    if not isinstance(figure, BaseFigure):
+        raise TypeError(f"the figure {where} is a {type(figure).__name__}: it must be a plotly figure")
+    found = spec(figure)
+    if (count := points(found)) > 10 * MAX_POINTS:
+        raise ValueError(
+            f"the figure {where} has {count:,} points: at most {MAX_POINTS:,} can be drawn smoothly. "
+            "Thin them (x[::k]), or draw a histogram or a heat map of them"
+        )
+    return found
+
+
+def _payload(figures: list[Spec], parameters: tuple[Parameter, ...], advice: str, **text: str | None) -> dict[str, Any]:
+    """What travels to the page; raises ValueError with `advice` when it is too heavy for a reader."""
+    packed = pack(figures)
+    if (size := weight(packed)) > MAX_BYTES:
+        raise ValueError(
+            f"this figure weighs {size / 1000:.0f} kB compressed: at most {MAX_BYTES / 1000:.0f} kB may travel "
+            f"to a reader. {advice}"
+        )
+    return {"packed": packed, "parameters": [asdict(p) for p in parameters], **text}
+
+
+class Figure:
+    """What `show` returns: a figure with alternative text and caption; in a page, with a table behind it."""
+
+    def __init__(self, figure: go.Figure, alt: str, caption: str | None):
+        self.figure, self.alt, self.caption = figure, alt, caption
+        text = {"alt": alt, "caption": caption, "play": None}
+        self.payload = _payload([_checked(figure, "to show")], (), "Draw fewer points", **text)
+
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        if os.environ.get(BUILD_VARIABLE):
+            return {MIME: self.payload, "text/plain": self.alt}
+        bundle: dict[str, Any] = self.figure._repr_mimebundle_() or {}
+        return bundle | {"text/plain": self.alt}
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import HTML, display
+
+        display(self._repr_mimebundle_(), raw=True)
+        if self.caption and not os.environ.get(BUILD_VARIABLE):
+            display(HTML(f"<p><em>{html.escape(self.caption)}</em></p>"))
+
+
+class Explorer:
+    """What `explore` returns. `figure_at(**values)` is the figure that the controls show at these values."""
+
+    def __init__(
+        self, fn: Callable[..., Any], parameters: tuple[Parameter, ...], alt: str, caption: str | None, play: str | None
+    ):
+        self.fn, self.parameters, self.alt, self.caption, self.play = fn, parameters, alt, caption, play
+        self.payload: dict[str, Any] | None = None
+        if os.environ.get(BUILD_VARIABLE):
+            self.payload = self._built()
+        else:
+            self.figure_at(**self.starting)  # a broken function must fail in its own cell
+
+    @property
+    def starting(self) -> dict[str, Value]:
+        """The values the controls start with."""
+        return {p.name: p.starting for p in self.parameters}
+
+    def figure_at(self, **values: Value) -> go.Figure:
+        """`fn` at one state, checked. Raises TypeError for another result, ValueError for too many points, and
+        whatever fn raises, with the state named in a note."""
+        return self._state(values)[0]
+
+    def _state(self, values: Mapping[str, Value]) -> tuple[go.Figure, Spec]:
+        state = ", ".join(f"{name}={value!r}" for name, value in values.items())
+        try:
+            figure = self.fn(**values)
+        except Exception as error:
+            error.add_note(f"explore: {getattr(self.fn, '__name__', 'fn')} raised this in the state {state}")
+            raise
+        return figure, _checked(figure, f"in the state {state}")
+
+    def _built(self) -> dict[str, Any]:
+        names = [p.name for p in self.parameters]
+        states = itertools.product(*(p.values for p in self.parameters))
+        figures = [self._state(dict(zip(names, state, strict=True)))[1] for state in states]
+        longest = max(self.parameters, key=lambda p: len(p.values))
+        advice = f"Thin grids[{longest.name!r}] ({len(longest.values)} values), or draw fewer points"
+        return _payload(figures, self.parameters, advice, alt=self.alt, caption=self.caption, play=self.play)
+
+    def _ipython_display_(self) -> None:
+        from IPython.display import display
+
+        if self.payload is not None:
+            display({MIME: self.payload, "text/plain": self.alt}, raw=True)
+            return
+        from tiedlib.lab.page.widgets import widget
+
+        display(widget(self))
+
+
+def explore(
+    fn: Callable[..., Any],
+    grids: Mapping[str, Any],
+    *,
+    alt: str,
+    caption: str | None = None,
+    start: Mapping[str, Any] | None = None,
+    play: str | None = None,
+) -> Explorer:
+    """A figure with one control for each parameter of `fn`: a slider for numbers, a list for names, a check box for
+    booleans.
+
+    `fn(**values)` returns a plotly figure; `grids` maps each parameter to its values (numbers increase). `alt` says
+    in words what the figure shows, `caption` stands below it, `start` holds the values to start with (default: each
+    grid's first), and the parameter `play` gets a play button. With a kernel, a slider also takes numbers between the
+    grid's.
+
+    Raises ValueError or TypeError for an empty grid, mixed or repeated values, a start that is not on its grid, an
+    empty `alt`, more than 2000 states, 100 000 points or 200 kB (it says which grid to thin), and whatever `fn`
+    raises, with its state."""
+    if not callable(fn):
+        raise TypeError(f"fn={fn!r}: it must be a function that returns a plotly figure")
+    _described(alt, caption)
+    parameters = _parameters(grids, start)
+    if play is not None and play not in grids:
+        raise ValueError(f"play={play!r}: it must be one of the parameters {list(grids)}")
+    if (count := math.prod(len(p.values) for p in parameters)) > MAX_STATES:
+        longest = max(parameters, key=lambda p: len(p.values))
+        raise ValueError(
+            f"grids have {count:,} states in all: at most {MAX_STATES:,}. "
+            f"Thin grids[{longest.name!r}], which has {len(longest.values)} values"
+        )
+    return Explorer(fn, parameters, alt, caption, play)
+
+
+def show(figure: go.Figure, *, alt: str, caption: str | None = None) -> Figure:
+    """A plotly figure with alternative text, a caption and, in the built page, its data as a table one click away.
+
+    Raises TypeError for anything but a plotly figure, ValueError for an empty `alt` or more than 100 000 points."""
+    _described(alt, caption)
+    return Figure(figure, alt, caption)

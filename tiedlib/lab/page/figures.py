@@ -1,0 +1,163 @@
+"""A figure in the page: its HTML with controls, alternative text and table; its states in a script file of its own.
+
+The states are written when a page is written, to `_static/states/<key>.js` where key is a hash of what is in it. A
+script loads from a folder as well as from a server, which a JSON request does not.
+"""
+
+import hashlib
+import itertools
+import json
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from docutils import nodes
+
+from tiedlib.lab.page import states
+
+FOLDER = "_static/states"
+TABLE_ROWS = 200
+
+
+class FigureNode(nodes.General, nodes.Element):  # type: ignore[misc]
+    """One figure. Attributes: `payload` (what `explore` sent), `autoplay`."""
+
+
+def key(payload: dict[str, Any]) -> str:
+    """The name of the states file: a hash of its content."""
+    return hashlib.sha256(payload["packed"].encode()).hexdigest()[:16]
+
+
+def start_state(parameters: list[dict[str, Any]]) -> int:
+    """The index of the starting state; states are numbered as itertools.product orders them, the last parameter
+    fastest."""
+    index = 0
+    for p in parameters:
+        index = index * len(p["values"]) + int(p["start"])
+    return index
+
+
+def _number(value: Any) -> str:
+    if value is None or (isinstance(value, float) and np.isnan(value)):
+        return "–"
+    return f"{value:.4g}" if isinstance(value, (float, np.floating)) else str(value)
+
+
+def _title(figure: states.Spec, axis: str, default: str) -> str:
+    title = figure["layout"].get(f"{axis[0]}axis{axis[1:]}", {}).get("title", {})
+    text = title.get("text") if isinstance(title, dict) else title
+    return str(text or default)
+
+
+def tables(figure: states.Spec) -> list[tuple[str, list[str], list[list[str]]]]:
+    """The figure's data as (caption, column heads, rows of text); curves over the same x share one table."""
+    found: list[tuple[str, list[str], list[list[str]]]] = []
+    columns: dict[bytes, tuple[str, list[Any], list[tuple[str, list[Any]]]]] = {}
+    for i, trace in enumerate(figure["data"]):
+        name = str(trace.get("name") or _title(figure, str(trace.get("yaxis", "y")), f"series {i + 1}"))
+        z = trace.get("z")
+        if z is not None:
+            grid = [list(row) for row in z]
+            xs = list(trace.get("x", range(len(grid[0]) if grid else 0)))
+            ys = list(trace.get("y", range(len(grid))))
+            rows = [[_number(y), *map(_number, row)] for y, row in zip(ys, grid, strict=False)]
+            found.append((name, ["", *map(_number, xs)], rows))
+            continue
+        y = list(trace.get("y", trace.get("values", [])))
+        x = list(trace.get("x", trace.get("labels", range(len(y)))))
+        if not y:
+            x, y = list(range(1, len(x) + 1)), x
+        same = repr(x).encode()
+        head = _title(figure, str(trace.get("xaxis", "x")), "x")
+        columns.setdefault(same, (head, x, []))[2].append((name, y))
+    for head, x, series in columns.values():
+        rows = [list(map(_number, row)) for row in itertools.zip_longest(x, *(y for _, y in series))]
+        found.append(("", [head, *(name for name, _ in series)], rows))
+    return found
+
+
+def table_html(figure: states.Spec) -> str:
+    """The tables as HTML, at most 200 rows in all; the page's script shows the rest."""
+    parts, left = [], TABLE_ROWS
+    for caption, heads, rows in tables(figure):
+        shown, left = rows[: max(left, 0)], left - len(rows)
+        head = "".join(f'<th scope="col">{escape(h)}</th>' for h in heads)
+        body = "".join(
+            f'<tr><th scope="row">{escape(row[0])}</th>' + "".join(f"<td>{escape(c)}</td>" for c in row[1:]) + "</tr>"
+            for row in shown
+        )
+        more = f"<p>The first {len(shown)} of {len(rows)} rows.</p>" if len(shown) < len(rows) else ""
+        title = f"<caption>{escape(caption)}</caption>" if caption else ""
+        parts.append(f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}")
+    return "".join(parts)
+
+
+def _control(p: dict[str, Any], identifier: str, playable: bool) -> str:
+    label, start, texts = escape(p["label"]), p["start"], p["texts"]
+    data = f'id="{identifier}" data-texts="{escape(json.dumps(texts))}"'
+    if p["kind"] == "switch":
+        checked = " checked" if p["values"][start] else ""
+        held = " disabled" if len(texts) < 2 else ""
+        box = f'<input type="checkbox" {data} data-values="{escape(json.dumps(p["values"]))}"{checked}{held}>'
+        return f'<div class="tl-control tl-switch"><label>{box}<span>{label}</span></label></div>'
+    if p["kind"] == "name":
+        options = "".join(
+            f"<option{' selected' if i == start else ''}>{escape(t)}</option>" for i, t in enumerate(texts)
+        )
+        entry, output = f"<select {data}>{options}</select>", ""
+    else:
+        range_ = f'min="0" max="{len(texts) - 1}" step="1" value="{start}" aria-valuetext="{escape(texts[start])}"'
+        entry = f'<input type="range" {data} {range_} autocomplete="off">'
+        output = f'<output for="{identifier}">{escape(texts[start])}</output>'
+    play = f'<button type="button" class="tl-play" aria-label="Play {label}">Play</button>' if playable else ""
+    return f'<div class="tl-control"><label for="{identifier}">{label}</label>{entry}{output}{play}</div>'
+
+
+def figure_html(payload: dict[str, Any], identifier: str, autoplay: bool = False) -> str:
+    """All of a figure but its caption and its states. `identifier` is unique in the page."""
+    parameters = payload["parameters"]
+    figure = states.unpack(payload["packed"], start_state(parameters))
+    controls = "".join(_control(p, f"{identifier}-{i}", p["name"] == payload["play"]) for i, p in enumerate(parameters))
+    if controls:
+        controls = f'<div class="tl-controls" role="group" aria-label="Controls of the figure">{controls}</div>'
+    height = int(figure["layout"].get("height") or 400)
+    alt = escape(payload["alt"])
+    return (
+        f'<div class="tl-figure" id="{identifier}" data-states="{key(payload)}" data-height="{height}"'
+        f"{' data-autoplay' if autoplay else ''}>{controls}"
+        f'<div class="tl-plot" style="--tl-height:{height}px" data-alt="{alt}"><p class="tl-alt">{alt}</p></div>'
+        f'<p class="tl-live" role="status" aria-live="polite"></p>'
+        f'<button type="button" class="tl-table-button" aria-expanded="false" aria-controls="{identifier}-table">'
+        "Data as a table</button>"
+        f'<div class="tl-table" id="{identifier}-table" role="region" aria-label="Data of the figure" tabindex="0">'
+        f"{table_html(figure)}</div></div>"
+    )
+
+
+def write_states(payload: dict[str, Any], outdir: Path) -> Path:
+    """Write the states file of one figure (once) and return its path."""
+    path = outdir / FOLDER / f"{key(payload)}.js"
+    text = f'tiedlibStates("{key(payload)}","{payload["packed"]}");\n'
+    if not path.exists() or path.stat().st_size != len(text):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_text(text, encoding="ascii")
+        part.replace(path)
+    return path
+
+
+def visit_html(self: Any, node: FigureNode) -> None:
+    """Write the figure into the page, and its states beside it."""
+    write_states(node["payload"], Path(self.builder.outdir))
+    count = self.document.attributes.setdefault("tiedlib_figures", 0) + 1
+    self.document.attributes["tiedlib_figures"] = count
+    self.body.append(figure_html(node["payload"], f"figure-{count}", node["autoplay"]))
+    raise nodes.SkipNode
+
+
+def visit_text(self: Any, node: FigureNode) -> None:
+    """In a builder that cannot move: the alternative text."""
+    alt = nodes.paragraph(text=f"Figure: {node['payload']['alt']}")
+    alt.walkabout(self)
+    raise nodes.SkipNode

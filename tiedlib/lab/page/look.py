@@ -1,0 +1,92 @@
+"""The look of the book (`tiedlib_look = True`): own style sheet, icons without an icon font, no script that a page
+does not use."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+UNUSED = ("thebe", "embed-amd", "require.min.js", "comments.js")
+SERVICES = {"colab_url": "https://colab.research.google.com", "binderhub_url": "https://mybinder.org",
+            "notebook_interface": "jupyterlab"}  # fmt: skip
+
+
+def _package_file(*names: str) -> Path:
+    return Path(str(resources.files("tiedlib.lab.page"))).joinpath(*names)
+
+
+def configure(app: Any, config: Any) -> None:
+    """Before the build: our template for icons and scripts; links to the repository only where it has an address."""
+    if not config.tiedlib_look:
+        return
+    config.templates_path.insert(0, str(_package_file("templates")))
+    options = dict(config.html_theme_options)
+    address = config.tiedlib_address.rstrip("/")
+    if address:
+        options |= {
+            "repository_url": address,
+            "repository_branch": "main",
+            "path_to_docs": "",
+            "use_repository_button": True,
+        }
+        options |= {"launch_buttons": SERVICES, "use_source_button": True}
+    else:
+        for name in ("repository_url", "launch_buttons", "use_repository_button", "use_issues_button"):
+            options.pop(name, None)
+    config.html_theme_options = options
+
+
+def write(app: Any, folder: Path) -> None:
+    """The style sheet of the look, and the picture of the tab."""
+    if app.config.tiedlib_look:
+        for name in ("look.css", "favicon.svg"):
+            text = _package_file("static", name).read_text(encoding="utf-8")
+            (folder / name).write_text(text, encoding="utf-8")
+        app.add_css_file("tiedlib/look.css", priority=900)
+
+
+def _name(asset: Any) -> str:
+    return str(getattr(asset, "filename", None) or "")
+
+
+def _needed(script: Any, body: str) -> bool:
+    """Whether something on the page uses this script."""
+    name = _name(script)
+    text = str(getattr(script, "attributes", {}).get("body", "")).lower()
+    if any(part in name + text for part in UNUSED):
+        return False
+    if "mathjax" in name + text:
+        return any(sign in body for sign in ('class="math', "mathjax_process", "tex2jax_process"))
+    if "toggle" in name + text:
+        return "toggle" in body or "dropdown" in body
+    return "design" not in name or 'class="sd-' in body
+
+
+def _deferred(script: Any) -> Any:
+    """The same script, run after the text has been shown (the theme writes to the options' while the page is
+    parsed)."""
+    if (
+        not _name(script)
+        or _name(script).endswith("documentation_options.js")
+        or "defer" in script.attributes
+        or "async" in script.attributes
+    ):
+        return script
+    return type(script)(script.filename, priority=script.priority, **script.attributes, defer="defer")
+
+
+def page(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    """One page: each script once; with our look, MathJax only where there is a formula and no script that nothing
+    uses."""
+    if "script_files" not in context:
+        return
+    scripts = {(_name(s), str(getattr(s, "attributes", {}).get("body", ""))): s for s in context["script_files"]}
+    context["script_files"] = list(scripts.values())
+    if not app.config.tiedlib_look:
+        return
+    # myst-nb names its "Show code" lines by what no reader sees; without that, the words themselves are the name
+    body = context["body"] = context.get("body", "").replace(' aria-label="Toggle hidden content"', "")
+    kept = [script for script in scripts.values() if _needed(script, body)]
+    # the search page runs its own script while it is parsed, and that one needs the others before it
+    context["script_files"] = kept if pagename == "search" else [_deferred(script) for script in kept]
+    context["css_files"] = [s for s in context.get("css_files", []) if _needed(s, body)]
+    context["favicon_url"] = context["pathto"]("_static/tiedlib/favicon.svg", resource=True)

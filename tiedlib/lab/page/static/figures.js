@@ -1,0 +1,387 @@
+/* Figures that move with no kernel and no network. Each figure's states come from a script file beside the page and plotly.js
+   from the book itself, both fetched when the figure comes near. Format of the states: tiedlib/lab/page/states.py. */
+(() => {
+  "use strict";
+  const html = document.documentElement;
+  const base = new URL(html.dataset.content_root || "./", location.href).href;
+  const calm = matchMedia("(prefers-reduced-motion: reduce)");
+  const GAP = 65535, PLAY_SECONDS = 4, TABLE_ROWS = 2000;
+
+  // ---- files, each fetched once ---------------------------------------------------------------------------------------
+  const scripts = new Map(), arrivals = new Map();
+  const load = (path) => {
+    if (!scripts.has(path)) {
+      scripts.set(path, new Promise((done, fail) => {
+        const tag = document.createElement("script");
+        tag.src = base + path;
+        tag.onload = done;
+        tag.onerror = () => fail(new Error(`${path} could not be loaded`));
+        document.head.append(tag);
+      }));
+    }
+    return scripts.get(path);
+  };
+  window.tiedlibStates = (key, text) => arrivals.set(key, text);
+
+  const inflate = async (text) => {
+    const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+    const raw = await new Response(stream).arrayBuffer();
+    const length = new DataView(raw).getUint32(0, true);
+    const head = JSON.parse(new TextDecoder().decode(new Uint8Array(raw, 4, length)));
+    return { head, body: new Uint8Array(raw, 4 + length) };
+  };
+
+  // ---- states ---------------------------------------------------------------------------------------------------------
+  const words = (body, at, size, width) => {
+    const bytes = new Uint8Array(size * width);
+    for (let plane = 0; plane < width; plane++)
+      for (let i = 0; i < size; i++) bytes[i * width + plane] = body[at + plane * size + i];
+    return bytes.buffer;
+  };
+  const decode = (value, body) => {
+    const size = value.shape.reduce((a, b) => a * b, 1);
+    let out;
+    if (value.k === "q") {
+      const deltas = new Uint16Array(words(body, value.at, size, 2)), power = 10 ** value.digits;
+      out = new Float64Array(size);
+      for (let i = 0, level = 0; i < size; i++) {
+        level = (level + deltas[i]) & 0xffff;
+        out[i] = level === GAP ? NaN : Math.round((value.low + level * value.step) * power) / power;
+      }
+    } else if (value.k === "f4") {
+      out = Float64Array.from(new Float32Array(words(body, value.at, size, 4)), (v) => Number(v.toPrecision(7)));
+    } else {
+      out = new Float64Array(words(body, value.at, size, 8));
+    }
+    if (value.shape.length === 1) return out;
+    const width = value.shape[1];
+    return Array.from({ length: value.shape[0] }, (_, row) => out.subarray(row * width, (row + 1) * width));
+  };
+  const copy = (value) => (value && typeof value === "object" && !ArrayBuffer.isView(value) &&
+    !(Array.isArray(value) && ArrayBuffer.isView(value[0])) ? structuredClone(value) : value);
+
+  class States {
+    constructor({ head, body }) {
+      this.head = head;
+      this.body = body;
+      this.known = new Map();
+    }
+    value(head) {
+      if ("v" in head) return copy(head.v);
+      if (!this.known.has(head)) this.known.set(head, decode(head, this.body));
+      return this.known.get(head);
+    }
+    figure(state) {
+      const result = { data: [], layout: {} };
+      for (const [path, values, index] of this.head.leaves) {
+        const at = index === null ? 0 : index[state];
+        if (at < 0) continue;
+        const value = values[at];
+        if (path.length === 2 && path[0] === "data" && path[1] === "length") {
+          while (result.data.length < value.v) result.data.push({});
+          continue;
+        }
+        let node = result;
+        for (const key of path.slice(0, -1)) node = node[key] ??= {};
+        node[path[path.length - 1]] = this.value(value);
+      }
+      return result;
+    }
+  }
+
+  /* What differs between two states, where it is no more than the points of lines on fixed axes and the title: plotly then
+     redraws these lines alone, several times faster. Otherwise null. */
+  const lightChange = (states, from, to, plot) => {
+    const traces = new Map();
+    let title = null;
+    for (const [path, values, index] of states.head.leaves) {
+      if (index === null || index[from] === index[to]) continue;
+      if (index[from] < 0 || index[to] < 0) return null;
+      const [part, i, key] = path;
+      if (path.join() === "layout,title,text") { title = values[index[to]].v; continue; }
+      if (part !== "data" || path.length !== 3 || (key !== "x" && key !== "y")) return null;
+      const full = plot._fullData?.find((t) => t.index === i);
+      if (!full || full.type !== "scatter" || full.stackgroup || full.visible !== true) return null;
+      for (const axis of [full.xaxis, full.yaxis]) {
+        const { autorange, type } = plot._fullLayout[`${axis[0]}axis${axis.slice(1)}`];
+        if (autorange !== false || type === "category") return null;
+      }
+      if (!traces.has(i)) traces.set(i, {});
+      traces.get(i)[key] = states.value(values[index[to]]);
+    }
+    return { traces, title };
+  };
+
+  // ---- themes ---------------------------------------------------------------------------------------------------------
+  const theme = () => {
+    const named = html.dataset.theme;
+    if (named === "dark" || named === "light") return named;
+    return matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+  };
+  const swap = new Map(Object.entries(window.tiedlibThemes.swap));
+  const triple = (hex) => [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16)).join(",");
+  const triples = new Map([...swap].map(([light, dark]) => [triple(light), triple(dark)]));
+  const darkened = (text) => {
+    if (text[0] === "#") return swap.get(text.toLowerCase()) ?? text;
+    const match = /^(rgba?\()([\d\s]+,[\d\s]+,[\d\s]+)(.*)$/.exec(text);
+    const found = match && triples.get(match[2].replace(/\s/g, ""));
+    return found ? match[1] + found + match[3] : text;
+  };
+  const recolour = (value) => {
+    if (typeof value === "string") return darkened(value);
+    if (!value || typeof value !== "object" || ArrayBuffer.isView(value)) return value;
+    for (const key of Object.keys(value)) value[key] = recolour(value[key]);
+    return value;
+  };
+  const dressed = (figure, plot) => {
+    const { layout } = figure, stock = layout.template === "tiedlib", now = theme();
+    if (stock) {
+      layout.template = window.tiedlibThemes.templates[now];
+      if (now === "dark") {
+        recolour(figure.data);
+        const { template, ...rest } = layout;
+        figure.layout = { ...recolour(rest), template };
+      }
+    }
+    plot.classList.toggle("tl-foreign", !stock);
+    const narrow = plot.clientWidth < 480, final = figure.layout;
+    delete final.width;
+    final.autosize = true;
+    final.height = Number(plot.closest(".tl-figure").dataset.height);
+    const title = typeof final.title === "string" ? final.title : final.title?.text;
+    if (stock && !title && final.margin?.t === undefined) final.margin = { ...final.margin, t: 44 };
+    if (narrow) {
+      final.font = { ...final.font, size: Math.min(final.font?.size ?? 12, 12) };
+      final.margin = { ...final.margin, l: Math.min(final.margin?.l ?? 44, 44), r: Math.min(final.margin?.r ?? 8, 8) };
+    }
+    if (matchMedia("(pointer: coarse)").matches) final.dragmode = false; // a thumb scrolls the page, it does not zoom
+    return figure;
+  };
+
+  // ---- tables ---------------------------------------------------------------------------------------------------------
+  const number = (v) => (v === null || v === undefined || Number.isNaN(v) ? "–" :
+    typeof v === "number" ? String(Number(v.toPrecision(4))) : String(v));
+  const titleOf = (layout, axis, otherwise) => {
+    const title = layout[axis[0] + "axis" + axis.slice(1)]?.title;
+    return (typeof title === "string" ? title : title?.text) || otherwise;
+  };
+  const cell = (tag, text, scope) => {
+    const element = document.createElement(tag);
+    element.textContent = text;
+    if (scope) element.scope = scope;
+    return element;
+  };
+  const tableOf = (caption, heads, rows) => {
+    const table = document.createElement("table");
+    if (caption) table.createCaption().textContent = caption;
+    table.createTHead().insertRow().append(...heads.map((h) => cell("th", h, "col")));
+    const body = table.createTBody();
+    for (const row of rows.slice(0, TABLE_ROWS))
+      body.insertRow().append(cell("th", number(row[0]), "row"), ...row.slice(1).map((v) => cell("td", number(v))));
+    return table;
+  };
+  const tables = ({ data, layout }) => {
+    const found = [], groups = new Map();
+    data.forEach((trace, i) => {
+      const name = trace.name || titleOf(layout, trace.yaxis || "y", `series ${i + 1}`);
+      if (trace.z) {
+        const xs = trace.x ?? [...trace.z[0]].map((_, j) => j), ys = trace.y ?? [...trace.z].map((_, j) => j);
+        found.push(tableOf(name, ["", ...Array.from(xs, number)], Array.from(trace.z, (row, j) => [ys[j], ...row])));
+        return;
+      }
+      let y = Array.from(trace.y ?? trace.values ?? []), x = Array.from(trace.x ?? trace.labels ?? y.map((_, j) => j));
+      if (!y.length) [x, y] = [x.map((_, j) => j + 1), x];
+      const same = JSON.stringify(x);
+      if (!groups.has(same)) groups.set(same, { head: titleOf(layout, trace.xaxis || "x", "x"), x, series: [] });
+      groups.get(same).series.push([name, y]);
+    });
+    for (const { head, x, series } of groups.values()) {
+      const length = Math.max(x.length, ...series.map(([, y]) => y.length));
+      const rows = Array.from({ length }, (_, i) => [x[i], ...series.map(([, y]) => y[i])]);
+      found.push(tableOf("", [head, ...series.map(([name]) => name)], rows));
+    }
+    return found;
+  };
+
+  // ---- one figure -----------------------------------------------------------------------------------------------------
+  class Figure {
+    constructor(element) {
+      this.element = element;
+      element.tiedlib = this;
+      this.plot = element.querySelector(".tl-plot");
+      this.live = element.querySelector(".tl-live");
+      this.table = element.querySelector(".tl-table");
+      this.controls = [...element.querySelectorAll("[data-texts]")].map((input) => ({
+        input, texts: JSON.parse(input.dataset.texts), output: element.querySelector(`output[for="${input.id}"]`),
+        label: (input.labels[0]?.textContent || "").trim(), values: JSON.parse(input.dataset.values || "null"),
+      }));
+      for (const control of this.controls) control.input.addEventListener("input", () => this.moved(control));
+      this.button = element.querySelector(".tl-play");
+      this.button?.addEventListener("click", () => (this.timer ? this.stop() : this.play()));
+      const toggle = element.querySelector(".tl-table-button");
+      toggle.addEventListener("click", () => {
+        const open = toggle.getAttribute("aria-expanded") !== "true";
+        toggle.setAttribute("aria-expanded", open);
+        this.table.classList.toggle("tl-open", open);
+        this.tabulate();
+      });
+    }
+    index(control) {
+      const { input, values } = control;
+      if (input.type === "checkbox") return Math.max(values.indexOf(input.checked), 0);
+      return input.type === "range" ? Number(input.value) : input.selectedIndex;
+    }
+    get state() {
+      return this.controls.reduce((at, control) => at * control.texts.length + this.index(control), 0);
+    }
+    set(control, index) {
+      const { input, values } = control;
+      if (input.type === "checkbox") input.checked = values[index];
+      else if (input.type === "range") input.value = index;
+      else input.selectedIndex = index;
+      this.moved(control, true);
+    }
+    moved(control, byPlay = false) {
+      if (!byPlay) this.stop();
+      const text = control.texts[this.index(control)];
+      if (control.output) {
+        control.output.textContent = text;
+        control.input.setAttribute("aria-valuetext", text);
+      }
+      if (!this.frame) this.frame = requestAnimationFrame(() => { this.frame = 0; this.draw(); });
+      clearTimeout(this.announcing);
+      if (!this.timer) this.announcing = setTimeout(() => this.announce(), 500);
+    }
+    announce() {
+      this.live.textContent = this.controls.map((c) => `${c.label}: ${c.texts[this.index(c)]}`).join(", ");
+    }
+    async near() {
+      if (this.ready) return this.ready;
+      this.ready = (async () => {
+        const key = this.element.dataset.states;
+        try {
+          await Promise.all([load("_static/tiedlib/plotly.min.js"), load(`_static/states/${key}.js`)]);
+          this.states = new States(await inflate(arrivals.get(key)));
+          await this.draw();
+        } catch (error) {
+          this.element.classList.add("tl-failed");
+          console.error(`figure ${this.element.id}: ${error.message}`);
+        }
+      })();
+      return this.ready;
+    }
+    /* Draw the state of the controls; a call while another is at work is answered by one more round after it. */
+    async draw() {
+      if (!this.states) return;
+      this.again = true;
+      this.busy ??= (async () => {
+        while (this.again) {
+          this.again = false;
+          await this.paint(this.state);
+        }
+      })().finally(() => { this.busy = null; });
+      await this.busy;
+    }
+    async paint(state, whole = false) {
+      const light = this.drawn && !whole && this.worn === theme() ? lightChange(this.states, this.shown, state, this.plot) : null;
+      if (light) await this.step(light);
+      else await this.redraw(state);
+      this.shown = state;
+      this.element.dataset.drawn = state;
+      clearTimeout(this.tabulating);
+      this.tabulating = setTimeout(() => this.tabulate(), 250);
+    }
+    async step({ traces, title }) {
+      const still = { transition: { duration: 0 }, frame: { duration: 0, redraw: false }, mode: "immediate" };
+      if (title !== null) await window.Plotly.relayout(this.plot, { "title.text": title });
+      if (traces.size) await window.Plotly.animate(this.plot, { data: [...traces.values()], traces: [...traces.keys()] }, still);
+    }
+    async redraw(state) {
+      const { data, layout } = dressed(this.states.figure(state), this.plot);
+      if (!this.drawn) {
+        this.plot.textContent = "";
+        this.plot.setAttribute("role", "img");
+        this.plot.setAttribute("aria-label", this.plot.dataset.alt);
+        this.drawn = true;
+      }
+      this.worn = theme();
+      await window.Plotly.react(this.plot, data, layout, { displayModeBar: false, responsive: true, showTips: false });
+    }
+    tabulate() {
+      if (this.states && this.table.classList.contains("tl-open"))
+        this.table.replaceChildren(...tables(this.states.figure(this.state)));
+    }
+    play() {
+      const control = this.controls.find((c) => c.input.parentElement.contains(this.button));
+      if (!control || !this.states) return;
+      const last = control.texts.length - 1;
+      if (this.index(control) >= last) this.set(control, 0);
+      const pause = Math.min(600, Math.max(80, (1000 * PLAY_SECONDS) / control.texts.length));
+      this.timer = setInterval(() => {
+        const next = this.index(control) + 1;
+        if (next <= last) this.set(control, next);
+        if (next >= last) this.stop();
+      }, calm.matches ? Math.max(600, pause) : pause);
+      this.say("Pause");
+    }
+    stop() {
+      if (!this.timer) return;
+      clearInterval(this.timer);
+      this.timer = 0;
+      this.say("Play");
+      this.announce();
+    }
+    say(word) {
+      const label = this.button.getAttribute("aria-label").replace(/^\w+/, word);
+      this.button.textContent = word;
+      this.button.setAttribute("aria-label", label);
+      this.button.classList.toggle("tl-playing", word === "Pause");
+    }
+  }
+
+  // ---- the table of claims ----------------------------------------------------------------------------------------------
+  const filterable = (box) => {
+    const selects = [...box.querySelectorAll("[data-filter]")], count = box.querySelector(".tl-claims-count");
+    const apply = () => {
+      let shown = 0;
+      for (const entry of box.querySelectorAll(".tl-claim")) {
+        entry.hidden = !selects.every((s) => !s.value || entry.classList.contains(`tl-${s.dataset.filter}-${s.value}`));
+        shown += !entry.hidden;
+      }
+      count.textContent = `${shown} statements`;
+    };
+    selects.forEach((select) => select.addEventListener("change", apply));
+    apply();
+  };
+  const openTarget = () => {
+    const target = location.hash.length > 1 && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (target && target.tagName === "DETAILS") target.open = true;
+  };
+
+  // ---- start ------------------------------------------------------------------------------------------------------------
+  const start = () => {
+    const figures = [...document.querySelectorAll(".tl-figure")].map((element) => new Figure(element));
+    const watch = new IntersectionObserver((entries) => {
+      for (const { isIntersecting, target } of entries) if (isIntersecting) { watch.unobserve(target); target.tiedlib.near(); }
+    }, { rootMargin: "400px" });
+    const playing = new IntersectionObserver((entries) => {
+      for (const { isIntersecting, target } of entries)
+        if (isIntersecting && !calm.matches) { playing.unobserve(target); target.tiedlib.near().then(() => target.tiedlib.play()); }
+    }, { threshold: 0.6 });
+    figures.forEach(({ element }) => {
+      watch.observe(element);
+      if ("autoplay" in element.dataset) playing.observe(element);
+    });
+    let worn = theme();
+    const redress = () => { if (worn !== theme()) { worn = theme(); figures.forEach((f) => f.draw()); } };
+    new MutationObserver(redress).observe(html, { attributes: true, attributeFilter: ["data-theme"] });
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redress);
+    addEventListener("beforeprint", () => figures.forEach((f) => f.near()));
+    addEventListener("hashchange", openTarget);
+    document.querySelectorAll(".tl-claims").forEach(filterable);
+    openTarget();
+  };
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
+  else start();
+})();

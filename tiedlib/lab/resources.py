@@ -1,0 +1,26 @@
+"""Files that travel with the library: the data registry, recorded runs, the claims of the book."""
+
+from pathlib import Path, PurePosixPath
+
+_LAB = Path(__file__).resolve().parent
+_PACKAGED = _LAB / "_files"  # filled when a wheel is built
+_ROOT = _LAB.parent.parent  # in a checkout: the root of the repository
+
+
+def resource(relative: str) -> Path:
+    """The path of a file or folder that belongs to the library, in an installed wheel as in a checkout.
+
+    relative: "registry.txt", "results/<name>.json", "results" or "claims.yml", with forward slashes. Raises ValueError
+    for a path that leaves the library, FileNotFoundError where there is no such file.
+    """
+    parts = PurePosixPath(relative)
+    if not relative or parts.is_absolute() or ".." in parts.parts:
+        raise ValueError(f"relative = {relative!r}: must name a file inside the library, such as 'registry.txt'")
+    checkout = _ROOT / "book" if relative == "claims.yml" else _ROOT / "data"
+    for folder in (_PACKAGED, checkout):
+        if (folder / parts).exists():
+            return folder / parts
+    raise FileNotFoundError(
+        f"{relative!r} is neither in {_PACKAGED} (an installed tiedlib) nor in {checkout} (a checkout): "
+        "install tiedlib again, or check that the file is in the repository"
+    )
