@@ -4,6 +4,7 @@ nothing from outside, nothing that axe objects to.
 The pages come from `_build/html` (or the folder that TIEDLIB_BOOK names); `make test` builds them first. Skipped where
 no Chromium or no built book is there, but never where CI=true."""
 
+import contextlib
 import functools
 import gzip
 import http.server
@@ -11,11 +12,17 @@ import json
 import os
 import re
 import shutil
+import socket
+import subprocess
+import sys
 import threading
+import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import numpy as np
 import pytest
 
@@ -342,3 +349,77 @@ def test_a_quick_step_draws_what_a_whole_redraw_draws(site, browser):
                     quick += 1
             assert visit.problems == []
     assert quick or not PAGES
+
+
+NOTEBOOK = """
+import numpy as np
+from tiedlib.lab import plots
+from tiedlib.lab.explore import explore
+
+x = np.linspace(0, 6, 30)
+explore(
+    lambda rate: plots.lines(x, {"wave": np.sin(rate * x)}), {"rate": [1.0, 2.0, 3.5]}, alt="A wave.", caption="Waves"
+)
+"""
+
+
+@pytest.fixture
+def jupyterlab(tmp_path) -> Iterator[str]:
+    """A JupyterLab of its own with one notebook, stopped at the end."""
+    pytest.importorskip("jupyterlab")
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(NOTEBOOK.strip())])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    nbformat.write(notebook, tmp_path / "wave.ipynb")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = {
+        "ServerApp.token": "''",
+        "ServerApp.port": port,
+        "ServerApp.port_retries": 0,
+        "ServerApp.root_dir": tmp_path,
+    }
+    settings |= {"ServerApp.open_browser": False, "LabApp.news_url": "None", "ServerApp.allow_root": True}
+    command = [sys.executable, "-m", "jupyterlab", *(f"--{name}={value}" for name, value in settings.items())]
+    environment = {k: v for k, v in os.environ.items() if k != "TIEDLIB_PAGE"} | {
+        "JUPYTER_CONFIG_DIR": str(tmp_path / "config")
+    }
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=tmp_path)
+        try:
+            for _ in range(240):
+                with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/api", timeout=2):
+                    break
+                assert process.poll() is None, (tmp_path / "log").read_text()[-2000:]
+                time.sleep(0.5)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def test_in_jupyterlab_the_slider_runs_python_again(jupyterlab, browser):
+    context = browser.new_context(viewport=WIDE)
+    page = context.new_page()
+    page.set_default_timeout(120_000)
+    page.goto(f"{jupyterlab}/lab/tree/wave.ipynb")
+    page.locator(".jp-Notebook .jp-CodeCell").first.click()
+    page.locator(".jp-NotebookPanel .jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(state="attached")
+    page.keyboard.press("Shift+Enter")
+    line = page.locator(".js-plotly-plot path.js-line").first
+    line.wait_for(state="attached")
+    before = line.get_attribute("d")
+    assert page.locator(".widget-label", has_text="rate").count() == 1
+    handle = page.locator(".noUi-handle").first
+    handle.focus()
+    for _ in range(5):  # between the grid's points: only Python knows these values
+        page.keyboard.press("ArrowRight")
+    page.wait_for_function(
+        "d => document.querySelector('.js-plotly-plot path.js-line').getAttribute('d') !== d", arg=before
+    )
+    rate = float(page.locator(".widget-readout").first.text_content())
+    drawn_y = page.evaluate("Array.from(document.querySelector('.js-plotly-plot').data[0].y)")
+    assert 1 < rate < 2
+    np.testing.assert_allclose(drawn_y, np.sin(rate * np.linspace(0, 6, 30)), atol=0.05)  # the readout is rounded
+    assert page.locator("p em", has_text="Waves").count() == 1
+    context.close()

@@ -56,7 +56,9 @@ def test_gradcheck_in_float64():
     h, weight = (torch.randn(s, dtype=torch.float64, requires_grad=True) for s in ((3, 4), (5, 4)))
     bias = torch.randn(5, dtype=torch.float64, requires_grad=True)
     target = torch.tensor([0, 4, 2])
-    assert torch.autograd.gradcheck(lambda a, b, c: linear_cross_entropy(a, b, target, linear_bias=c), (h, weight, bias))
+    assert torch.autograd.gradcheck(
+        lambda a, b, c: linear_cross_entropy(a, b, target, linear_bias=c), (h, weight, bias)
+    )
 
 
 def test_ignored_targets_count_for_nothing():

@@ -16,7 +16,7 @@ from sphinx.application import Sphinx
 from tiedlib.lab import claims
 from tiedlib.lab.claims import Card, Claim
 from tiedlib.lab.explore import Parameter, show
-from tiedlib.lab.page import BUILD_VARIABLE, assets, cards, figures, look, register, states, themes
+from tiedlib.lab.page import BUILD_VARIABLE, assets, cards, figures, formulas, look, reference, register, states, themes
 from tiedlib.lab.page.render import FIGURE, PLOTLY, TiedlibRenderer
 
 CLAIMS = [
@@ -279,11 +279,13 @@ def test_a_page_gets_each_script_once_and_none_it_does_not_use():
         files = ["_static/doctools.js", "_static/doctools.js", "_static/mathjax/tex-chtml.js", "_static/thebe.js"]
         context = {"script_files": [Script(f) for f in files], "css_files": [], "body": body}
         context["pathto"] = lambda path, resource: path
+        text = nodes.paragraph(text="A first paragraph that is long enough to say what the page is about.")
         app = types.SimpleNamespace(config=types.SimpleNamespace(tiedlib_look=look_on))
-        look.page(app, pagename, "page.html", context, None)
+        look.page(app, pagename, "page.html", context, text)
+        assert ("what the page is about" in context.get("metatags", "")) == look_on
         return [(s.filename.rsplit("/", 1)[1], "defer" in s.attributes) for s in context["script_files"]]
 
-    assert names(True, '<span class="math">') == [("doctools.js", True), ("tex-chtml.js", True)]
+    assert names(True, '<span class="math">') == [("doctools.js", True)]
     assert names(True, "no formula") == [("doctools.js", True)]
     assert names(True, "no formula", "search") == [("doctools.js", False)]
     assert names(False, "") == [("doctools.js", False), ("tex-chtml.js", False), ("thebe.js", False)]
@@ -304,3 +306,88 @@ def test_other_builders_print_the_alternative_text():
     with pytest.raises(nodes.SkipNode):
         figures.visit_text(visitor, figures.FigureNode(payload=payload(go.Figure())))
     assert seen[0] == "Figure: A <b>line</b>"
+
+
+def page_with(*tex):
+    inline = "".join(f'<p><span class="math notranslate nohighlight">\\({t}\\)</span></p>' for t in tex)
+    return f"<html><head><title>x</title></head><body>{inline}</body></html>"
+
+
+def test_formulas_are_found_and_replaced_where_sphinx_wrote_them():
+    page = page_with("a &lt; b", "x^2") + r"<code>\(no\)</code>"
+    block = '<div class="math notranslate nohighlight" id="equation-e"><span class="eqno">(1)</span>\\[E=mc^2\\]</div>'
+    assert formulas.find(page + block) == [("a < b", False), ("x^2", False), ("E=mc^2", True)]
+    made = {("a < b", False): "<A>", ("x^2", False): "<B>", ("E=mc^2", True): "<C>"}
+    done = formulas.replace(page + block, made)
+    assert "<A>" in done and "<B>" in done and '<span class="eqno">(1)</span><C>' in done
+    assert r"<code>\(no\)</code>" in done and formulas.find(done) == []
+
+
+def application(folder, **config):
+    (folder / "html" / "_static" / "tiedlib").mkdir(parents=True)
+    settings = types.SimpleNamespace(**{"tiedlib_look": True, "mathjax3_config": None, **config})
+    builder = types.SimpleNamespace(format="html")
+    return types.SimpleNamespace(builder=builder, config=settings, outdir=str(folder / "html"), doctreedir=str(folder))
+
+
+def test_formulas_are_typeset_once_for_the_whole_book(tmp_path):
+    app, out = application(tmp_path, mathjax3_config={"tex": {"macros": {"half": r"\tfrac12"}}}), tmp_path / "html"
+    (out / "book").mkdir()
+    (out / "index.html").write_text(page_with("x^2"))
+    (out / "book" / "one.html").write_text(page_with(r"\half"))
+    formulas.finish(app, None)
+    one, sheet = (out / "book" / "one.html").read_text(), (out / "_static" / "tiedlib" / "formulas.css").read_text()
+    assert "<mjx-container" in one and "<mfrac>" in one and 'href="../_static/tiedlib/formulas.css"' in one
+    assert "mathjax/output/chtml/fonts/woff-v2" in sheet and "1D465" in sheet  # the glyph x of the other page
+    (out / "book" / "one.html").write_text(page_with(r"\mathbb{R}"))  # a later build writes one page anew
+    formulas.finish(app, None)
+    again = (out / "_static" / "tiedlib" / "formulas.css").read_text()
+    assert "1D465" in again and "211D" in again
+    before = (out / "index.html").read_text()
+    formulas.finish(app, None)
+    assert (out / "index.html").read_text() == before
+
+
+def test_a_formula_that_cannot_be_read_is_a_warning(tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(formulas.log, "warning", lambda *a: told.append(a[0] % a[1:]))
+    app = application(tmp_path)
+    (tmp_path / "html" / "a.html").write_text(page_with(r"\frac{1"))
+    formulas.finish(app, None)
+    assert told == [r"a.html: the formula \frac{1 cannot be typeset"]
+    monkeypatch.setattr(assets, "mathjax_folder", lambda: None)
+    (tmp_path / "html" / "a.html").write_text(page_with("x"))
+    formulas.finish(app, None)
+    assert told[1] == "formulas stay as TeX: sphinx-mathjax-offline is not installed"
+
+
+def test_the_reference_holds_every_public_name_with_its_words():
+    found = {m.__name__: reference.public(m) for m in reference.modules()}
+    assert {"tiedlib.tying", "tiedlib.lab.explore", "tiedlib.lab.data"} <= set(found)
+    assert not any(name.startswith("tiedlib.lab.page") for name in found)
+    names = [name for name in found if not name.startswith("tiedlib.lab")]
+    assert list(found)[: len(names)] == names, "the ideas come first"
+    assert "TiedSoftmax" in found["tiedlib.tying"] and "explore" in found["tiedlib.lab.explore"]
+    silent = [f"{m}.{n}" for m, things in found.items() for n, t in things.items() if not (t.__doc__ or "").strip()]
+    assert silent == []
+
+
+def test_a_signature_is_written_as_one_would():
+    def sample(x: "Float[Tensor, '*batch dim']", *, kind: "str" = "mean", f=len) -> "int | None":
+        """Words."""
+
+    text = reference.signature("sample", sample)
+    assert (
+        text == "sample(x: Float[Tensor, '*batch dim'], *, kind: str = 'mean', f=<built-in function len>) -> int | None"
+    )
+    assert (
+        reference.signature("Script", type("Script", (), {"__init__": lambda self, a=1: None})) == "class Script(a=1)"
+    )
+
+
+def test_a_docstring_becomes_paragraphs_code_and_literal_blocks():
+    doc = "First `x` line\n    of text.\n\n    a = b\n      c\n\nLast."
+    first, *rest = reference.blocks("First `x` line\nof text.\n\n    a = b\n      c\n\nLast *star*.")
+    assert [type(n).__name__ for n in (first, *rest)] == ["paragraph", "literal_block", "paragraph"]
+    assert first.astext() == "First x line of text." and rest[0].astext() == "a = b\n  c"
+    assert rest[1].astext() == "Last *star*." and reference.blocks(doc)

@@ -225,9 +225,7 @@ def test_loading_untied_weights_into_a_tied_model_is_refused():
 
 
 def test_data_parallel_wrapping_on_one_process(tmp_path):
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{tmp_path}/{os.getpid()}", rank=0, world_size=1
-    )
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/{os.getpid()}", rank=0, world_size=1)
     try:
         model = tied_model()
         wrapped = nn.parallel.DistributedDataParallel(model)

@@ -18,8 +18,8 @@ from tiedlib.training_loop import Step
 from tiedlib.tying import augmented_loss
 
 TINY = TrainConfig(
-    corpus="toy_language", tokens=1200, vocabulary_size=60, dim=8, hidden=8, layers=1, epochs=3, constant_epochs=0, batch=4,
-    unroll=7, threads=1,
+    corpus="toy_language", tokens=600, vocabulary_size=60, dim=8, hidden=8, layers=1, epochs=2, constant_epochs=0,
+    batch=4, unroll=7, threads=1,
 )  # fmt: skip
 
 
@@ -54,13 +54,15 @@ def change(**fields):
 
 
 def plain_training(config, corpus):
-    """The same run in plain torch: nn.LSTM with two biases (one kept at 0), nn.Linear, torch's own optimizer and clip."""
+    """The same run in plain torch: nn.LSTM with two biases (one kept at 0), nn.Linear, torch's own SGD and clip."""
     start = build_model(config, len(corpus.vocabulary))
     u, lstm = nn.Embedding(len(corpus.vocabulary), config.dim), nn.LSTM(config.dim, config.hidden, config.layers)
     p, v = nn.Linear(config.hidden, config.dim, bias=False), nn.Linear(config.dim, len(corpus.vocabulary))
     for module, state in ((u, start.embedding), (p, start.projection), (v, start.output)):
         module.load_state_dict(state.state_dict())
-    lstm.load_state_dict({**start.lstm.state_dict(), **{f"bias_hh_l{k}": torch.zeros(4 * config.hidden) for k in range(config.layers)}})
+    lstm.load_state_dict(
+        {**start.lstm.state_dict(), **{f"bias_hh_l{k}": torch.zeros(4 * config.hidden) for k in range(config.layers)}}
+    )
     for k in range(config.layers):
         getattr(lstm, f"bias_hh_l{k}").requires_grad_(False)
     moving = [q for module in (u, lstm, p, v) for q in module.parameters() if q.requires_grad]
@@ -88,9 +90,9 @@ def plain_training(config, corpus):
 def test_a_run_is_the_plain_loop(tmp_path):
     config = change(projection=True, penalty="code", layers=2, init_range=0.3, clip=2.0, lr=0.7)
     record = train(config, tmp_path)
-    losses, weight = plain_training(config, load_corpus("toy_language", tokens=1200, vocabulary_size=60))
+    losses, weight = plain_training(config, load_corpus("toy_language", tokens=600, vocabulary_size=60))
     assert [e["train_loss"] for e in record["epochs"]] == pytest.approx(losses, rel=1e-5)
-    assert [e["lr"] for e in record["epochs"]] == pytest.approx([0.7, 0.35, 0.175])
+    assert [e["lr"] for e in record["epochs"]] == pytest.approx([0.7, 0.35])
     saved = checkpoints.load(tmp_path / "checkpoint.pt")["model"]["output.weight"]
     torch.testing.assert_close(saved, weight, rtol=1e-4, atol=1e-5)
 
@@ -98,7 +100,7 @@ def test_a_run_is_the_plain_loop(tmp_path):
 def test_perplexity_weighs_every_token_alike():
     """One window over the whole text: the same tokens, no mean of means, although the last window is shorter."""
     config = change(epochs=1)
-    corpus = load_corpus("toy_language", tokens=1200, vocabulary_size=60)
+    corpus = load_corpus("toy_language", tokens=600, vocabulary_size=60)
     run = training._Run(config, corpus, None)
     rows = contiguous_batches(corpus.test, 20)
     with torch.no_grad():
@@ -108,12 +110,12 @@ def test_perplexity_weighs_every_token_alike():
 
 
 def test_a_short_text_is_evaluated_in_fewer_rows():
-    run = training._Run(TINY, load_corpus("toy_language", tokens=1200, vocabulary_size=60), None)
+    run = training._Run(TINY, load_corpus("toy_language", tokens=600, vocabulary_size=60), None)
     assert run.perplexity(run.corpus.valid[:5], 20) > 1
 
 
 def test_the_penalties_act_on_the_loss_of_a_window():
-    corpus = load_corpus("toy_language", tokens=1200, vocabulary_size=60)
+    corpus = load_corpus("toy_language", tokens=600, vocabulary_size=60)
     pair = windows(contiguous_batches(corpus.train, 4), 7)[0]
     values = {}
     for penalty in ("none", "code", "frobenius", "spectral", "squared"):
@@ -130,7 +132,7 @@ def test_the_penalties_act_on_the_loss_of_a_window():
 
 def test_the_augmented_loss_is_trained_on_and_not_reported():
     config = change(augmented_alpha=0.7, augmented_tau=2.0)
-    corpus = load_corpus("toy_language", tokens=1200, vocabulary_size=60)
+    corpus = load_corpus("toy_language", tokens=600, vocabulary_size=60)
     inputs, targets = windows(contiguous_batches(corpus.train, 4), 7)[0]
     model = build_model(config, 60)
     value, (_, nll) = training._objective(config)(model, (inputs, targets), None)
@@ -152,7 +154,11 @@ def test_what_is_frozen_stays_and_the_rest_moves(tmp_path):
 
 
 def test_records_count_the_papers_parameters():
-    for changes, expected in (({}, 4_651_600), ({"tied": True}, 2_651_600), ({"tied": True, "projection": True}, 2_691_600)):
+    for changes, expected in (
+        ({}, 4_651_600),
+        ({"tied": True}, 2_651_600),
+        ({"tied": True, "projection": True}, 2_691_600),
+    ):
         model = build_model(TrainConfig.from_preset("small", **changes), 10_000)
         assert sum(p.numel() for p in model.parameters()) == expected
 
@@ -193,9 +199,9 @@ def test_events_come_in_order(tmp_path):
     record = train(TINY, tmp_path, on_event=events.append)
     start, *rest = events
     assert isinstance(start, Start) and not start.finished and start.progress.step == 0
-    assert start.steps == math.ceil(299 / 7) and start.tokens_per_step == 28
+    assert start.steps == math.ceil(149 / 7) == 22 and start.tokens_per_step == 28
     kinds = ["step" if isinstance(e, Step) else e["epoch"] for e in rest]
-    assert kinds == [*["step"] * 43, 0, *["step"] * 43, 1, *["step"] * 43, 2]
+    assert kinds == [*["step"] * 22, 0, *["step"] * 22, 1]
     assert [e for e in rest if isinstance(e, dict)] == record["epochs"]
 
 
@@ -203,7 +209,7 @@ def test_events_come_in_order(tmp_path):
 
 
 @pytest.mark.parametrize("rule", ["sgd", "adam"])
-@pytest.mark.parametrize("steps", [(1,), (20, 50), (43, 44), (86, 2), (129,)])
+@pytest.mark.parametrize("steps", [(1,), (10, 15), (22, 23), (44,)])
 def test_a_run_that_was_stopped_ends_in_the_same_bits(tmp_path, rule, steps):
     config = change(dropout=0.3, optimizer=rule, lr=1.0 if rule == "sgd" else 0.01, tied=True, layers=2)
     whole = numbers(train(config))
@@ -215,11 +221,11 @@ def test_a_run_that_was_stopped_ends_in_the_same_bits(tmp_path, rule, steps):
 
 def test_checkpoints_within_an_epoch_come_by_the_clock(tmp_path):
     with pytest.raises(Killed):
-        train(TINY, tmp_path / "rare", on_event=until(30), checkpoint_seconds=1e9)
+        train(TINY, tmp_path / "rare", on_event=until(15), checkpoint_seconds=1e9)
     assert not (tmp_path / "rare" / "checkpoint.pt").exists()
     with pytest.raises(Killed):
-        train(TINY, tmp_path / "often", on_event=until(30), checkpoint_seconds=0.0)
-    assert checkpoints.load(tmp_path / "often" / "checkpoint.pt")["progress"]["step"] == 29
+        train(TINY, tmp_path / "often", on_event=until(15), checkpoint_seconds=0.0)
+    assert checkpoints.load(tmp_path / "often" / "checkpoint.pt")["progress"]["step"] == 14
 
 
 def test_killed_between_the_last_epoch_and_the_record(tmp_path, monkeypatch):
@@ -242,7 +248,7 @@ def test_a_finished_run_does_nothing_and_gives_its_record_back(tmp_path):
     assert records._read(tmp_path / "record.json")["weights_sha256"] == record["weights_sha256"]
 
 
-@pytest.mark.parametrize("step", [5, 43])  # 43: the last step of an epoch; the epoch is then finished too
+@pytest.mark.parametrize("step", [5, 22])  # 22: the last step of an epoch; the epoch is then finished too
 def test_ctrl_c_finishes_the_step_and_saves_it(tmp_path, step):
     steps = []
 
@@ -263,9 +269,11 @@ def test_ctrl_c_finishes_the_step_and_saves_it(tmp_path, step):
 
 def test_another_configuration_is_refused_and_nothing_touched(tmp_path):
     with pytest.raises(Killed):
-        train(TINY, tmp_path, on_event=until(30), checkpoint_seconds=0.0)
+        train(TINY, tmp_path, on_event=until(15), checkpoint_seconds=0.0)
     before = (tmp_path / "checkpoint.pt").read_bytes()
-    with pytest.raises(checkpoints.CheckpointError, match=r"has another configuration: lr 1.0 \(now 0.5\); give another"):
+    with pytest.raises(
+        checkpoints.CheckpointError, match=r"has another configuration: lr 1.0 \(now 0.5\); give another"
+    ):
         train(change(lr=0.5), tmp_path)
     assert (tmp_path / "checkpoint.pt").read_bytes() == before and not (tmp_path / "record.json").exists()
 
@@ -274,7 +282,7 @@ def test_a_record_of_another_configuration_is_refused_before_training(tmp_path):
     train(change(epochs=1), tmp_path)
     (tmp_path / "checkpoint.pt").unlink()
     events = []
-    with pytest.raises(records.RecordError, match=r"another configuration: epochs 1 \(now 3\); it is left as it is"):
+    with pytest.raises(records.RecordError, match=r"another configuration: epochs 1 \(now 2\); it is left as it is"):
         train(TINY, tmp_path, on_event=events.append)
     assert events == [] and not (tmp_path / "checkpoint.pt").exists()
 
@@ -302,11 +310,13 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(tmp_path)
 
 def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     with pytest.raises(Killed):
-        train(TINY, tmp_path, on_event=until(30), checkpoint_seconds=0.0)
+        train(TINY, tmp_path, on_event=until(15), checkpoint_seconds=0.0)
     before = (tmp_path / "checkpoint.pt").read_bytes()
-    run = training._Run(TINY, load_corpus("toy_language", tokens=1200, vocabulary_size=60), tmp_path / "checkpoint.pt")
+    run = training._Run(TINY, load_corpus("toy_language", tokens=600, vocabulary_size=60), tmp_path / "checkpoint.pt")
     run.model.output.weight.data[3, 2] = math.inf
-    with pytest.raises(FloatingPointError, match=r"output.weight is no longer finite in epoch 0; lower the learning rate"):
+    with pytest.raises(
+        FloatingPointError, match=r"output.weight is no longer finite in epoch 0; lower the learning rate"
+    ):
         run.save()
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
 
@@ -314,7 +324,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
 @pytest.mark.parametrize("key", ["model", "optimizer", "progress", "rng", "clock"])
 def test_a_checkpoint_with_a_broken_part_is_named(tmp_path, key):
     with pytest.raises(Killed):
-        train(TINY, tmp_path, on_event=until(30), checkpoint_seconds=0.0)
+        train(TINY, tmp_path, on_event=until(15), checkpoint_seconds=0.0)
     path = tmp_path / "checkpoint.pt"
     content = checkpoints.load(path)
     checkpoints.save(path, {**content, key: {"nothing": 0}})

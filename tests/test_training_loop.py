@@ -30,9 +30,7 @@ def test_equals_the_loop_written_out():
     x, y = data()
     ours = nn.Linear(3, 2)
     reference = copy.deepcopy(ours)
-    events = list(
-        fit(ours, shuffled(x, y), SGD(ours.parameters(), lr=0.5), loss=loss, epochs=3, clip=0.2)
-    )
+    events = list(fit(ours, shuffled(x, y), SGD(ours.parameters(), lr=0.5), loss=loss, epochs=3, clip=0.2))
     optimizer = torch.optim.SGD(reference.parameters(), lr=0.5)
     means = []
     for epoch in range(3):
@@ -73,7 +71,13 @@ def test_continues_from_any_step_as_if_never_stopped(cut, stateful):
     def run(model, stop=None, progress=None):
         optimizer = SGD(model.parameters(), lr=0.01)
         events = fit(
-            model, batches, optimizer, loss=carried if stateful else simple, epochs=3, stateful=stateful, progress=progress
+            model,
+            batches,
+            optimizer,
+            loss=carried if stateful else simple,
+            epochs=3,
+            stateful=stateful,
+            progress=progress,
         )
         seen = []
         for event in events:
@@ -98,7 +102,11 @@ def test_carry_is_detached_and_reset_every_epoch():
         seen.append(carry)
         return carried(model, batch, carry)
 
-    list(fit(Scalar(), [data(2), data(2)], SGD([torch.zeros(1, requires_grad=True)]), loss=watch, epochs=2, stateful=True))
+    list(
+        fit(
+            Scalar(), [data(2), data(2)], SGD([torch.zeros(1, requires_grad=True)]), loss=watch, epochs=2, stateful=True
+        )
+    )
     assert [c is None for c in seen] == [True, False, True, False]
     assert not seen[1].requires_grad
 
@@ -130,7 +138,7 @@ def test_minibatches_give_every_row_once(n, size, drop, shuffle):
 def test_not_finite_loss_stops_with_the_place():
     model = Scalar()
     model.weight.data.fill_(float("nan"))
-    with pytest.raises(FloatingPointError, match="step 1 of epoch 0.*learning rate"):
+    with pytest.raises(FloatingPointError, match=r"step 1 of epoch 0.*learning rate"):
         list(fit(model, [data(2)], SGD(model.parameters()), loss=lambda m, b: m.weight.sum(), epochs=1, clip=1.0))
 
 

@@ -67,9 +67,13 @@ def _check(
             "the last size of input must be the second size of linear_weight"
         )
     if input.shape[:-1] != target.shape:
-        raise ValueError(f"target has shape {tuple(target.shape)}; it must be input's without the last: {tuple(input.shape[:-1])}")
+        raise ValueError(
+            f"target has shape {tuple(target.shape)}; it must be input's without the last: {tuple(input.shape[:-1])}"
+        )
     if bias is not None and bias.shape != weight.shape[:1]:
-        raise ValueError(f"linear_bias has shape {tuple(bias.shape)}; it must be ({weight.shape[0]},), one for each row")
+        raise ValueError(
+            f"linear_bias has shape {tuple(bias.shape)}; it must be ({weight.shape[0]},), one for each row"
+        )
     if reduction not in REDUCTIONS:
         raise ValueError(f"reduction is {reduction!r}; it must be one of {', '.join(map(repr, REDUCTIONS))}")
     if not 0.0 <= label_smoothing <= 1.0:
@@ -77,5 +81,5 @@ def _check(
     # torch checks targets itself on the CPU; on a GPU a wrong one is a device-side assertion that ends the process.
     if target.is_cuda and target.numel():
         wanted = target[target != ignore_index]
-        if wanted.numel() and not (0 <= int(wanted.min()) and int(wanted.max()) < weight.shape[0]):
+        if wanted.numel() and not (int(wanted.min()) >= 0 and int(wanted.max()) < weight.shape[0]):
             raise ValueError(f"target holds {int(wanted.max())}; it must lie in 0 … {weight.shape[0] - 1}")

@@ -24,7 +24,12 @@ State = dict[str, Any]
 
 
 def sgd(
-    grad: Float[Tensor, "*shape"], state: State, param: Float[Tensor, "*shape"], *, lr: float = 1.0, weight_decay: float = 0.0
+    grad: Float[Tensor, "*shape"],
+    state: State,
+    param: Float[Tensor, "*shape"],
+    *,
+    lr: float = 1.0,
+    weight_decay: float = 0.0,
 ) -> tuple[Float[Tensor, "*shape"], State]:
     """Δθ = −η (g + λθ).   Plain stochastic gradient descent; λ = weight_decay, the gradient of ½λ‖θ‖²."""
     if weight_decay:
@@ -75,10 +80,12 @@ class RuleOptimizer(torch.optim.Optimizer):
         super().add_param_group(param_group)
         for p in self.param_groups[-1]["params"]:
             if not p.is_floating_point():
-                raise TypeError(f"params holds a tensor of dtype {p.dtype}; an optimizer moves floating-point parameters")
+                raise TypeError(
+                    f"params holds a tensor of dtype {p.dtype}; an optimizer moves floating-point parameters"
+                )
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One update of every parameter that has a gradient; returns the closure's loss where a closure is given."""
         loss = None
         if closure is not None:
@@ -90,7 +97,9 @@ class RuleOptimizer(torch.optim.Optimizer):
                 if p.grad is None:
                     continue
                 if p.grad.is_sparse:
-                    raise ValueError(f"the gradient of a {tuple(p.shape)} parameter is sparse; use a dense embedding (sparse=False)")
+                    raise ValueError(
+                        f"the gradient of a {tuple(p.shape)} parameter is sparse; use a dense embedding (sparse=False)"
+                    )
                 step, state = self.rule(p.grad, self.state.get(p, {}), p, **hyper)
                 p.add_(step)
                 if state:

@@ -121,7 +121,9 @@ class LanguageModel(nn.Module):
     ) -> tuple[Float[Tensor, "*loss"], State]:
         """Negative log-likelihood of the targets, in nats a token (reduction="mean"), and the state to carry on."""
         h, state = self.hidden_states(tokens, state)
-        return linear_cross_entropy(h, self.output.weight, targets, linear_bias=self.output.bias, reduction=reduction), state
+        return linear_cross_entropy(
+            h, self.output.weight, targets, linear_bias=self.output.bias, reduction=reduction
+        ), state
 
 
 def _drop_output_weight(model: nn.Module, state: dict[str, Tensor], prefix: str, _: object) -> None:
@@ -144,7 +146,14 @@ def _restore_output_weight(
 
 
 def _check(
-    vocab_size: int, dim: int, hidden: int, layers: int, tied: bool, projection: bool, projection_bias: bool, dropout: float
+    vocab_size: int,
+    dim: int,
+    hidden: int,
+    layers: int,
+    tied: bool,
+    projection: bool,
+    projection_bias: bool,
+    dropout: float,
 ) -> None:
     for name, value in (("vocab_size", vocab_size), ("dim", dim), ("hidden", hidden), ("layers", layers)):
         if not isinstance(value, int) or isinstance(value, bool):
@@ -154,7 +163,9 @@ def _check(
     if not 0.0 <= dropout < 1.0:
         raise ValueError(f"dropout is {dropout}; the probability of dropping must lie in [0, 1)")
     if projection_bias and not projection:
-        raise ValueError("projection_bias is True without a projection; set projection=True as well, or leave the bias out")
+        raise ValueError(
+            "projection_bias is True without a projection; set projection=True as well, or leave the bias out"
+        )
     if tied and dim != hidden and not projection:
         raise ValueError(
             f"tied is True with dim {dim} and hidden {hidden}; one matrix serves both ends only where they are equal: "

@@ -105,7 +105,9 @@ def fit(
                 _check_finite(total, at, norm)
             yield Step(value, norm, at)
         if at.loss_sum is None:
-            raise ValueError(f"batches gave nothing in epoch {at.epoch}; an iterator can be walked only once, pass a list or a function")
+            raise ValueError(
+                f"batches gave nothing in epoch {at.epoch}; an iterator can be walked only once, pass a list or a function"
+            )
         _check_finite(at.loss_sum, at, norm)
         mean = float(at.loss_sum) / at.weight_sum
         if scheduler is not None:
@@ -163,7 +165,9 @@ def minibatches(
     order = None if generator is None else torch.randperm(n, generator=generator)
     stop = n - n % batch_size if drop_last else n
     starts = range(0, stop, batch_size)
-    return (tuple(t[i : i + batch_size] if order is None else t[order[i : i + batch_size]] for t in tensors) for i in starts)
+    return (
+        tuple(t[i : i + batch_size] if order is None else t[order[i : i + batch_size]] for t in tensors) for i in starts
+    )
 
 
 def _rest(source: Iterable[Any], done: int) -> Iterable[Any]:

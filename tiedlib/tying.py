@@ -81,7 +81,9 @@ def projection_penalty(
         return strength * weight.square().sum()
     if form == "code":
         if batch_size is None or batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; form='code' divides by the number of sequences in a batch, at least 1")
+            raise ValueError(
+                f"batch_size is {batch_size}; form='code' divides by the number of sequences in a batch, at least 1"
+            )
         return 0.5 * weight.square().sum() / (6.5 * batch_size)
     raise ValueError(f"form is {form!r}; it must be 'frobenius', 'spectral', 'squared' or 'code'")
 
@@ -109,7 +111,9 @@ def augmented_loss(
     if not alpha >= 0:
         raise ValueError(f"alpha is {alpha}; the weight of the augmented term must be at least 0")
     if embedding.shape[0] != logits.shape[-1]:
-        raise ValueError(f"embedding has {embedding.shape[0]} rows and logits {logits.shape[-1]} classes; they must be equal")
+        raise ValueError(
+            f"embedding has {embedding.shape[0]} rows and logits {logits.shape[-1]} classes; they must be equal"
+        )
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(f"reduction is {reduction!r}; it must be 'mean', 'sum' or 'none'")
     z, o = logits.reshape(-1, logits.shape[-1]), target.reshape(-1)
@@ -188,5 +192,7 @@ class Preset:
 PRESETS = {
     "small": Preset(200, 200, 0.1, unroll=20, clip=5.0, constant_epochs=4, decay=0.5, epochs=13),
     "medium": Preset(650, 650, 0.05, unroll=35, clip=5.0, constant_epochs=6, decay=0.8, epochs=39, dropout=0.5),
-    "large": Preset(1500, 1500, 0.04, unroll=35, clip=10.0, constant_epochs=14, decay=1 / 1.15, epochs=55, dropout=0.65),
+    "large": Preset(
+        1500, 1500, 0.04, unroll=35, clip=10.0, constant_epochs=14, decay=1 / 1.15, epochs=55, dropout=0.65
+    ),
 }

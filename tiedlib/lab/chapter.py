@@ -40,4 +40,4 @@ def corpus_or(name: str, fallback: str, **options: Any) -> tuple[Corpus, bool]:
 
 
 def _show(what: Any) -> None:
-    display(what)  # type: ignore[no-untyped-call]
+    display(what)

@@ -12,6 +12,7 @@ import io
 import os
 import signal
 import threading
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -64,17 +65,20 @@ def save(path: Path, content: Mapping[str, Any]) -> None:
 def load(path: Path) -> dict[str, Any]:
     """Read a checkpoint. Raises CheckpointError for a file that is missing, damaged, or of another format."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        raw = io.BytesIO(path.read_bytes())
     except FileNotFoundError:
-        raise CheckpointError(
-            f"{path} does not exist: give the folder of a run that `tiedlib train` has begun"
-        ) from None
+        raise CheckpointError(f"{path} does not exist: give the folder of a run of `tiedlib train`") from None
     except OSError as error:
         raise CheckpointError(f"{path} could not be read: {_cause(error)}") from error
-    except Exception as error:  # torch.load meets broken bytes with a dozen kinds of exception
-        raise CheckpointError(
-            f"{path} is damaged or no checkpoint ({type(error).__name__}); move it away to start anew"
-        ) from error
+    try:
+        with zipfile.ZipFile(raw) as archive:
+            broken = archive.testzip()  # torch.load does not look at the checksums
+        raw.seek(0)
+        content = {} if broken else torch.load(raw, map_location="cpu", weights_only=True)
+    except Exception as error:  # broken bytes are met with a dozen kinds of exception
+        broken, content = type(error).__name__, {}
+    if broken:
+        raise CheckpointError(f"{path} is damaged or no checkpoint ({broken}); move it away to start anew")
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:
         raise CheckpointError(

@@ -131,7 +131,9 @@ class Proof:
         """Say why this build does not run the proof (the real data cannot be had here). The card shows the register's
         verdict, and that it was not checked in this build. Raises ClaimError after a verdict, or without a reason."""
         if self.card is not None or not reason.strip():
-            raise ClaimError(f"claim {self.claim.id!r}: skip(reason) stands in place of the verdict, with a reason; got {reason!r}")
+            raise ClaimError(
+                f"claim {self.claim.id!r}: skip(reason) stands in place of the verdict, with a reason; got {reason!r}"
+            )
         self.card = Card(self.claim, f"not checked in this build: {reason}")
 
     def __enter__(self) -> Proof:
@@ -174,5 +176,5 @@ def _display(card: Card) -> None:
         from IPython.display import display
     except ImportError:
         return
-    if get_ipython() is not None:  # type: ignore[no-untyped-call]
-        display(card)  # type: ignore[no-untyped-call]
+    if get_ipython() is not None:
+        display(card)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from tiedlib.lab import checkpoints
@@ -19,9 +20,10 @@ from tiedlib.lab.records import FORMAT, RecordError
 from tiedlib.lab.resources import resource
 from tiedlib.tying import LanguageModel, embedding_similarity, word_similarity
 
-__all__ = ["compare_embeddings", "embedding_scores", "frequent_words", "load_embeddings"]
+__all__ = ["compare_embeddings", "embedding_scores", "frequent_words", "load_embeddings", "weight_statistics"]
 
 ENGLISH = ("ptb", "wikitext-2", "text8", "manual")  # corpora whose tokens are words that people have rated
+MATRICES = ("embedding.weight", "projection.weight", "output.weight")
 FREQUENT = 1000  # words, the most frequent ones, over which two embeddings are compared
 
 
@@ -68,7 +70,7 @@ def compare_embeddings(out: Path) -> dict[str, Any]:
 
     seeds: for each seed with a finished `untied-s<seed>` and `tied-s<seed>`: input_output (U, V of the untied model),
     input_tied (U, S), output_tied (V, S). baselines: for neighbouring seeds of one kind: input_input, output_output,
-    tied_tied, which is what two runs that differ in their start alone reach.
+    tied_tied, which is what two runs that differ in their start alone reach. weights: `weight_statistics` of each run.
     """
     models: dict[int, dict[str, Tensor]] = {}
     shas: dict[str, str] = {}
@@ -100,8 +102,28 @@ def compare_embeddings(out: Path) -> dict[str, Any]:
         "words": FREQUENT,
         "seeds": seeds,
         "baselines": baselines,
+        "weights": weight_statistics(out),
         "weights_sha256": shas,
     }
+
+
+def weight_statistics(out: Path) -> dict[str, dict[str, float]]:
+    """What the weights of each finished run below `out` say: Frobenius norms of the embeddings and of P, and, untied,
+    linear_residual = min_A ‖V − UA‖²_F / ‖V‖²_F: how far the output embedding is from a linear image of the input one.
+    """
+    found = {}
+    for path in sorted(out.glob("*/checkpoint.pt")):
+        saved = checkpoints.load(path)
+        if saved["record"] is None:
+            continue
+        w = saved["model"]
+        stats = {name.split(".")[0]: float(w[name].norm()) for name in MATRICES if name in w}
+        if "output.weight" in w:
+            u, v = w["embedding.weight"].double(), w["output.weight"].double()
+            best = u @ torch.linalg.lstsq(u, v).solution
+            stats["linear_residual"] = float((v - best).square().sum() / v.square().sum())
+        found[path.parent.name] = stats
+    return found
 
 
 def _finished(path: Path) -> tuple[dict[str, Tensor], str] | None:

@@ -109,7 +109,7 @@ def _checked(figure: Any, where: str) -> Spec:
     if not isinstance(figure, BaseFigure):
         raise TypeError(f"the figure {where} is a {type(figure).__name__}: it must be a plotly figure")
     found = spec(figure)
-    if (count := points(found)) > 10 * MAX_POINTS:
+    if (count := points(found)) > MAX_POINTS:
         raise ValueError(
             f"the figure {where} has {count:,} points: at most {MAX_POINTS:,} can be drawn smoothly. "
             "Thin them (x[::k]), or draw a histogram or a heat map of them"

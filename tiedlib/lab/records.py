@@ -114,7 +114,9 @@ def load_records(prefix: str) -> dict[str, dict[str, Any]]:
         return {}
     found = {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(root.rglob("*.json"))}
     return {
-        name: _read(path) for name, path in found.items() if name.startswith(prefix) and path.name != "embeddings.json"
+        name: _read(path)
+        for name, path in found.items()
+        if name.startswith(prefix) and not path.stem.endswith("embeddings")
     }
 
 

@@ -88,11 +88,12 @@ def copy(source: Path, target: Path) -> None:
             shutil.copy2(file, to)
 
 
-def copy_all(outdir: Path) -> None:
-    """Put plotly.js and MathJax below `_static/tiedlib` of the built pages."""
+def copy_all(outdir: Path, scripts: bool) -> None:
+    """Put plotly.js and MathJax below `_static/tiedlib` of the built pages; of MathJax the fonts alone unless
+    `scripts`."""
     target = outdir / "_static" / "tiedlib"
     copy(plotly_js(outdir), target / "plotly.min.js")
     mathjax = mathjax_folder()
     if mathjax is not None:
-        for part in MATHJAX_PARTS:
+        for part in MATHJAX_PARTS if scripts else MATHJAX_PARTS[-1:]:
             copy(mathjax / part, target / "mathjax" / part)

@@ -8,7 +8,7 @@ from typing import Any
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
 from tiedlib import __version__
-from tiedlib.lab.page import BUILD_VARIABLE, assets, cards, figures, look, register, themes
+from tiedlib.lab.page import BUILD_VARIABLE, assets, cards, figures, formulas, look, reference, register, themes
 
 OTHER_BUILDERS = ("text", "latex", "epub", "man", "texinfo")
 
@@ -41,7 +41,7 @@ def _write_assets(app: Any) -> None:
     if app.builder.format != "html":
         return
     outdir = Path(app.outdir)
-    assets.copy_all(outdir)
+    assets.copy_all(outdir, scripts=not app.config.tiedlib_look)
     folder = outdir / "_static" / "tiedlib"
     (folder / "figures.js").write_text(themes.script() + _static("figures.js"), encoding="utf-8")
     (folder / "figures.css").write_text(_static("figures.css"), encoding="utf-8")
@@ -65,6 +65,7 @@ def connect(app: Any) -> dict[str, Any]:
     app.add_node(cards.SummaryNode, html=(cards.visit_summary, cards.depart_summary), **passing)
     app.add_node(register.ClaimsNode)
     app.add_directive("claims", register.Claims)
+    app.add_directive("library", reference.Library)
     app.add_post_transform(CollapseCards)
     app.connect("config-inited", _begin_build, priority=900)
     app.connect("builder-inited", _write_assets)
@@ -74,5 +75,6 @@ def connect(app: Any) -> dict[str, Any]:
     app.connect("env-updated", register.outdated)
     app.connect("doctree-resolved", register.resolve)
     app.connect("html-page-context", look.page, priority=900)
+    app.connect("build-finished", formulas.finish)
     app.connect("build-finished", _end_build)
     return {"version": __version__, "env_version": 1, "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,9 +1,12 @@
 """The look of the book (`tiedlib_look = True`): own style sheet, icons without an icon font, no script that a page
 does not use."""
 
+from html import escape
 from importlib import resources
 from pathlib import Path
 from typing import Any
+
+from docutils import nodes
 
 UNUSED = ("thebe", "embed-amd", "require.min.js", "comments.js")
 SERVICES = {"colab_url": "https://colab.research.google.com", "binderhub_url": "https://mybinder.org",
@@ -55,7 +58,7 @@ def _needed(script: Any, body: str) -> bool:
     if any(part in name + text for part in UNUSED):
         return False
     if "mathjax" in name + text:
-        return any(sign in body for sign in ('class="math', "mathjax_process", "tex2jax_process"))
+        return False  # formulas are typeset already: see formulas.py
     if "toggle" in name + text:
         return "toggle" in body or "dropdown" in body
     return "design" not in name or 'class="sd-' in body
@@ -74,9 +77,17 @@ def _deferred(script: Any) -> Any:
     return type(script)(script.filename, priority=script.priority, **script.attributes, defer="defer")
 
 
+def _description(doctree: Any) -> str:
+    """The page's first paragraph, for search engines and for whoever shares a link."""
+    for paragraph in doctree.findall(nodes.paragraph) if doctree else ():
+        text = " ".join(paragraph.astext().split())
+        if len(text) > 40:
+            return f'<meta name="description" content="{escape(text[:157] + "…" if len(text) > 158 else text)}" />\n'
+    return ""
+
+
 def page(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
-    """One page: each script once; with our look, MathJax only where there is a formula and no script that nothing
-    uses."""
+    """One page: each script once; with our look, a description, and no script that nothing on the page uses."""
     if "script_files" not in context:
         return
     scripts = {(_name(s), str(getattr(s, "attributes", {}).get("body", ""))): s for s in context["script_files"]}
@@ -89,4 +100,5 @@ def page(app: Any, pagename: str, templatename: str, context: dict[str, Any], do
     # the search page runs its own script while it is parsed, and that one needs the others before it
     context["script_files"] = kept if pagename == "search" else [_deferred(script) for script in kept]
     context["css_files"] = [s for s in context.get("css_files", []) if _needed(s, body)]
+    context["metatags"] = context.get("metatags", "") + _description(doctree)
     context["favicon_url"] = context["pathto"]("_static/tiedlib/favicon.svg", resource=True)

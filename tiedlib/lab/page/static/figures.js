@@ -9,6 +9,8 @@
 
   // ---- files, each fetched once ---------------------------------------------------------------------------------------
   const scripts = new Map(), arrivals = new Map();
+  let queue = Promise.resolve(); // figures are drawn one after the other, and the page may breathe between them
+  const pause = () => new Promise((done) => setTimeout(done));
   const load = (path) => {
     if (!scripts.has(path)) {
       scripts.set(path, new Promise((done, fail) => {
@@ -263,7 +265,9 @@
         try {
           await Promise.all([load("_static/tiedlib/plotly.min.js"), load(`_static/states/${key}.js`)]);
           this.states = new States(await inflate(arrivals.get(key)));
-          await this.draw();
+          const turn = queue.then(pause).then(() => this.draw());
+          queue = turn.catch(() => {}); // one figure's failure is not the next one's
+          await turn;
         } catch (error) {
           this.element.classList.add("tl-failed");
           console.error(`figure ${this.element.id}: ${error.message}`);
@@ -364,7 +368,7 @@
     const figures = [...document.querySelectorAll(".tl-figure")].map((element) => new Figure(element));
     const watch = new IntersectionObserver((entries) => {
       for (const { isIntersecting, target } of entries) if (isIntersecting) { watch.unobserve(target); target.tiedlib.near(); }
-    }, { rootMargin: "400px" });
+    }, { rootMargin: "150px" });
     const playing = new IntersectionObserver((entries) => {
       for (const { isIntersecting, target } of entries)
         if (isIntersecting && !calm.matches) { playing.unobserve(target); target.tiedlib.near().then(() => target.tiedlib.play()); }

@@ -1,0 +1,252 @@
+"""tiedlib.lab.reproduce: which runs there are, that only missing ones are made, and what happens when one fails."""
+
+import dataclasses
+import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tiedlib.lab import reproduce as module
+from tiedlib.lab.configuration import TrainConfig
+from tiedlib.lab.records import RecordError
+from tiedlib.lab.reproduce import EXPERIMENTS, Experiment, reproduce, results_folder
+
+TINY = TrainConfig(
+    corpus="toy_language", tokens=400, vocabulary_size=50, dim=6, hidden=6, layers=1, epochs=1, batch=4, unroll=10,
+    threads=1,
+)  # fmt: skip
+RUNS = {
+    f"{kind}-s{seed}": dataclasses.replace(TINY, tied=kind == "tied", seed=seed)
+    for seed in range(2)
+    for kind in ("untied", "tied")
+}
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    monkeypatch.setitem(EXPERIMENTS, "tiny", Experiment("for tests", "0", "tiny/", RUNS))
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Runs in this process, which is quicker; `test_runs_have_processes_of_their_own` does without."""
+
+    def outcomes(tasks, jobs, report):
+        for run, task in tasks.items():
+            here, there = multiprocessing.Pipe()
+            module._one(there, 1, *task)
+            messages = [here.recv()]
+            while here.poll():
+                messages.append(here.recv())
+            yield run, messages[-1][1]
+
+    monkeypatch.setattr(module, "_outcomes", outcomes)
+
+
+def names(folder):
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*.json"))
+
+
+def test_the_slice_has_the_runs_that_the_chapter_needs():
+    runs = EXPERIMENTS["tying-slice"].runs
+    seeds = Counter(name.rsplit("-s", 1)[0] for name in runs)
+    for variant in ("untied", "tied", "untied-pr", "tied-pr", "adam-untied", "adam-tied", "tied-p", "untied-frozen",
+                    "untied-small", "tied-nobias", "tied-pr-bias"):  # fmt: skip
+        assert seeds[variant] == 5, variant
+    assert all(count >= 3 for count in seeds.values()) and len(runs) == sum(seeds.values()) == 100
+    assert len({json.dumps(dataclasses.asdict(c), sort_keys=True) for c in runs.values()}) == 100  # no run twice
+    assert all(name.endswith(f"-s{config.seed}") for name, config in runs.items())
+
+
+def test_one_factor_at_a_time():
+    """Each variant differs from untied or tied in what its name says, and in nothing else."""
+    runs = EXPERIMENTS["tying-slice"].runs
+
+    def differences(name, base):
+        a, b = (dataclasses.asdict(runs[f"{n}-s0"]) for n in (name, base))
+        return {key: a[key] for key in a if a[key] != b[key]}
+
+    assert differences("tied", "untied") == {"tied": True}
+    assert differences("tied-pr", "tied") == {"projection": True, "penalty": "code"}
+    assert differences("tied-p", "tied") == {"projection": True}
+    assert differences("tied-pr-bias", "tied-pr") == {"projection_bias": True}
+    assert differences("tied-pr-spectral", "tied-p") == {"penalty": "spectral"}
+    assert differences("untied-frozen", "untied") == {"freeze_input": True}
+    assert differences("untied-small", "untied") == {"projection": True, "dim": 32}
+    assert differences("tied-nobias", "tied") == {"output_bias": False}
+    assert differences("adam-tied", "tied") == {"optimizer": "adam", "lr": 0.003}
+    assert differences("adam-0.01-tied", "adam-tied") == {"lr": 0.01}
+    assert differences("lr-0.5-untied", "untied") == {"lr": 0.5}
+    assert differences("augmented-1-tied", "tied") == {"augmented_alpha": 1.0}
+    assert differences("augmented-20-untied", "untied") == {"augmented_alpha": 10.0, "augmented_tau": 20.0}
+
+
+def test_the_small_model_is_the_papers():
+    runs = EXPERIMENTS["press-wolf-small"].runs
+    assert len(runs) == 30 and runs["untied-s0"] == TrainConfig.from_preset("small", corpus="ptb")
+    assert runs["tied-s2"] == TrainConfig.from_preset("small", corpus="ptb", tied=True, seed=2)
+    bias = runs["tied-pr-code-bias-s1"]
+    assert (bias.tied, bias.projection, bias.projection_bias, bias.penalty, bias.seed) == (True, True, True, "code", 1)
+
+
+def test_runs_are_chosen_by_pattern_and_seed():
+    experiment = Experiment("", "", "", RUNS)
+    assert list(experiment.chosen()) == list(RUNS)
+    assert list(experiment.chosen("tied-*")) == ["tied-s0", "tied-s1"]
+    assert list(experiment.chosen("*", 1)) == ["untied-s0", "tied-s0"] and experiment.chosen("TIED*") == {}
+
+
+def test_only_missing_runs_are_made(tiny, here, tmp_path):
+    out, results, lines = tmp_path / "out", tmp_path / "results", []
+    assert reproduce("tiny", out, results, only="untied-*", report=lines.append)
+    assert names(results) == ["tiny/untied-s0.json", "tiny/untied-s1.json"]
+    assert lines[0] == "tiny: 2 runs chosen, 2 to do" and lines[1].startswith("[1/2] untied-s0: perplexity ")
+    before = (results / "tiny" / "untied-s0.json").read_bytes()
+    lines.clear()
+    assert reproduce("tiny", out, results, report=lines.append)
+    assert lines[0] == "tiny: 4 runs chosen, 2 to do" and (results / "tiny" / "untied-s0.json").read_bytes() == before
+    compared = json.loads((results / "tiny" / "embeddings.json").read_text())
+    assert list(compared["seeds"]) == ["0", "1"] and list(compared["baselines"]) == ["0-1"]
+
+
+def test_a_fuller_comparison_stays(tiny, here, tmp_path):
+    results = tmp_path / "results"
+    assert reproduce("tiny", tmp_path / "out", results, report=lambda line: None)
+    path = results / "tiny" / "embeddings.json"
+    before = path.read_bytes()
+    for record in (results / "tiny").glob("*-s0.json"):
+        record.unlink()
+    assert reproduce("tiny", tmp_path / "elsewhere", results, seeds=1, report=lambda line: None)
+    assert path.read_bytes() == before
+    path.write_text("{")
+    with pytest.raises(RecordError, match=r"embeddings.json is damaged .*; move it away"):
+        reproduce("tiny", tmp_path / "out", results, report=lambda line: None)
+
+
+def test_records_are_those_of_the_configuration(tiny, here, tmp_path):
+    reproduce("tiny", tmp_path / "out", tmp_path / "results", only="tied-s1", report=lambda line: None)
+    record = json.loads((tmp_path / "results" / "tiny" / "tied-s1.json").read_text())
+    assert record["config"] == dataclasses.asdict(RUNS["tied-s1"])
+
+
+def test_a_run_that_fails_is_reported_and_the_others_go_on(here, tmp_path, monkeypatch):
+    bad = dataclasses.replace(TINY, corpus=str(tmp_path / "missing.txt"))
+    runs = {"bad-s0": bad, "good-s0": TINY}
+    monkeypatch.setitem(EXPERIMENTS, "tiny", Experiment("", "", "tiny/", runs))
+    lines = []
+    assert not reproduce("tiny", tmp_path / "out", tmp_path / "results", report=lines.append)
+    assert lines[1].startswith("[1/2] bad-s0: MissingFileError: there is no file") and "good-s0: perplexity" in lines[2]
+    assert names(tmp_path / "results") == ["tiny/good-s0.json"]
+
+
+def test_a_record_of_another_configuration_is_left(tiny, here, tmp_path):
+    path, lines = tmp_path / "results" / "tiny" / "tied-s0.json", []
+    reproduce("tiny", tmp_path / "out", tmp_path / "results", only="tied-s0", report=lines.append)
+    record = json.loads(path.read_text())
+    record["config"]["lr"] = 0.3
+    path.write_text(json.dumps(record))
+    lines.clear()
+    assert not reproduce("tiny", tmp_path / "out", tmp_path / "results", only="tied-s*", report=lines.append)
+    assert "tied-s0.json is the record of another configuration: lr 0.3 (now 1.0)" in lines[0]
+    assert json.loads(path.read_text()) == record and lines[1] == "tiny: 2 runs chosen, 1 to do"
+
+
+def test_runs_have_processes_of_their_own(tiny, tmp_path):
+    lines = []
+    assert reproduce("tiny", tmp_path / "out", tmp_path / "results", jobs=2, seeds=1, report=lines.append)
+    assert names(tmp_path / "results") == ["tiny/embeddings.json", "tiny/tied-s0.json", "tiny/untied-s0.json"]
+    assert {line.split(",")[0] for line in lines if ", epoch 1:" in line} == {"tied-s0", "untied-s0"}
+    assert lines[-1].startswith("[2/2] ")
+
+
+def test_a_killed_process_is_said_and_the_run_can_go_on(tmp_path):
+    """kill -9 for one run's process; the other one goes on, and the same command makes what is missing."""
+    code = f"""
+        import dataclasses, os, pathlib, sys
+        from tiedlib.lab import reproduce
+        from tiedlib.lab.configuration import TrainConfig
+
+        tiny = TrainConfig(**{dataclasses.asdict(TINY)!r})
+        runs = {{"a-s0": tiny, "b-s1": dataclasses.replace(tiny, seed=1)}}
+        reproduce.EXPERIMENTS["tiny"] = reproduce.Experiment("", "", "tiny/", runs)
+        root = pathlib.Path({str(tmp_path)!r})
+        original = reproduce._one
+
+        def one(pipe, threads, config, folder, path):
+            if config.seed == 0:
+                os.kill(os.getpid(), 9)
+            original(pipe, threads, config, folder, path)
+
+        if "kill" in sys.argv:
+            reproduce._one = one
+        if __name__ == "__main__":
+            sys.exit(0 if reproduce.reproduce("tiny", root / "out", root / "results") else 1)
+    """
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(code))
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    command = [sys.executable, str(script)]
+    first = subprocess.run([*command, "kill"], capture_output=True, text=True, env=environment, check=False)
+    assert first.returncode == 1, first.stderr
+    assert "a-s0: its process was killed; give the same command again to go on" in first.stdout
+    assert names(tmp_path / "results") == ["tiny/b-s1.json"]
+    second = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert second.returncode == 0 and "2 runs chosen, 1 to do" in second.stdout
+    assert names(tmp_path / "results") == ["tiny/a-s0.json", "tiny/b-s1.json"]
+
+
+def test_ctrl_c_stops_every_process_and_saves(tmp_path):
+    """The signal reaches the whole group, as in a terminal; the run has a checkpoint and no record."""
+    long = dataclasses.asdict(dataclasses.replace(TINY, epochs=100_000))
+    code = f"""
+        import pathlib, sys
+        from tiedlib.lab import reproduce
+        from tiedlib.lab.configuration import TrainConfig
+
+        runs = {{"long-s0": TrainConfig(**{long!r})}}
+        reproduce.EXPERIMENTS["tiny"] = reproduce.Experiment("", "", "tiny/", runs)
+        root = pathlib.Path({str(tmp_path)!r})
+        if __name__ == "__main__":
+            reproduce.reproduce("tiny", root / "out", root / "results", report=lambda line: print(line, flush=True))
+    """
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(code))
+    process = subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+        env={**os.environ, "PYTHONPATH": str(Path.cwd())}, start_new_session=True,
+    )  # fmt: skip
+    for line in process.stdout:
+        if ", epoch 2:" in line:
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode != 0 and names(tmp_path / "results") == []
+    assert (tmp_path / "out" / "tiny" / "long-s0" / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"name": "tying"}, "name is 'tying'; it must be one of tying-slice, press-wolf-small"),
+        ({"jobs": 0}, "jobs is 0; it must be at least 1"),
+        ({"only": "nothing*"}, r"only is 'nothing\*', seeds None; they must match one of 100 runs, such as untied-s0"),
+        ({"seeds": 0}, "seeds 0; they must match"),
+    ],
+)
+def test_what_cannot_be_is_refused(tmp_path, change, message):
+    arguments = {"name": "tying-slice", **change}
+    with pytest.raises(ValueError, match=message):
+        reproduce(arguments.pop("name"), tmp_path, tmp_path, **arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_records_of_a_checkout_are_in_its_data_folder():
+    folder = results_folder()
+    assert folder is None or folder.parts[-2:] == ("data", "results")
