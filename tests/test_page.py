@@ -93,6 +93,7 @@ def test_each_figure_has_alternative_text_a_table_and_states_of_its_own(book):
         assert script.startswith(f'tiedlibStates("{key}","') and script.endswith('");\n')
     assert 'data-alt="A &lt;b&gt;line&lt;/b&gt;"' in page and "A <b>line</b>" not in page
     assert '<th scope="col">square</th>' in page and "<td>64</td>" in page
+    assert '<p class="tl-title">Two bars</p>' in page
     assert "Figure: Two bars." in page and "data-autoplay" in page
 
 
@@ -314,12 +315,12 @@ def page_with(*tex):
 
 
 def test_formulas_are_found_and_replaced_where_sphinx_wrote_them():
-    page = page_with("a &lt; b", "x^2") + r"<code>\(no\)</code>"
+    page = page_with("a &lt; b", "x^2").replace("</p>", ", and</p>") + r"<code>\(no\)</code>"
     block = '<div class="math notranslate nohighlight" id="equation-e"><span class="eqno">(1)</span>\\[E=mc^2\\]</div>'
     assert formulas.find(page + block) == [("a < b", False), ("x^2", False), ("E=mc^2", True)]
     made = {("a < b", False): "<A>", ("x^2", False): "<B>", ("E=mc^2", True): "<C>"}
     done = formulas.replace(page + block, made)
-    assert "<A>" in done and "<B>" in done and '<span class="eqno">(1)</span><C>' in done
+    assert "<A></span>\u2060, and" in done and "<B>" in done and '<span class="eqno">(1)</span><C>' in done
     assert r"<code>\(no\)</code>" in done and formulas.find(done) == []
 
 

@@ -166,40 +166,22 @@ def test_runs_have_processes_of_their_own(tiny, tmp_path):
     assert lines[-1].startswith("[2/2] ")
 
 
-def test_a_killed_process_is_said_and_the_run_can_go_on(tmp_path):
-    """kill -9 for one run's process; the other one goes on, and the same command makes what is missing."""
-    code = f"""
-        import dataclasses, os, pathlib, sys
-        from tiedlib.lab import reproduce
-        from tiedlib.lab.configuration import TrainConfig
+def test_a_killed_process_is_said_and_the_others_go_on(tmp_path, monkeypatch):
+    """kill -9 for the process of one run; it has its checkpoint, so that the same command can go on with it."""
+    runs = {"long-s0": dataclasses.replace(TINY, epochs=100_000), "short-s1": dataclasses.replace(TINY, seed=1)}
+    monkeypatch.setitem(EXPERIMENTS, "tiny", Experiment("", "", "tiny/", runs))
+    lines = []
 
-        tiny = TrainConfig(**{dataclasses.asdict(TINY)!r})
-        runs = {{"a-s0": tiny, "b-s1": dataclasses.replace(tiny, seed=1)}}
-        reproduce.EXPERIMENTS["tiny"] = reproduce.Experiment("", "", "tiny/", runs)
-        root = pathlib.Path({str(tmp_path)!r})
-        original = reproduce._one
+    def report(line):
+        lines.append(line)
+        if line.startswith("long-s0, epoch 2:"):
+            (process,) = multiprocessing.active_children()
+            process.kill()
 
-        def one(pipe, threads, config, folder, path):
-            if config.seed == 0:
-                os.kill(os.getpid(), 9)
-            original(pipe, threads, config, folder, path)
-
-        if "kill" in sys.argv:
-            reproduce._one = one
-        if __name__ == "__main__":
-            sys.exit(0 if reproduce.reproduce("tiny", root / "out", root / "results") else 1)
-    """
-    script = tmp_path / "script.py"
-    script.write_text(textwrap.dedent(code))
-    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
-    command = [sys.executable, str(script)]
-    first = subprocess.run([*command, "kill"], capture_output=True, text=True, env=environment, check=False)
-    assert first.returncode == 1, first.stderr
-    assert "a-s0: its process was killed; give the same command again to go on" in first.stdout
-    assert names(tmp_path / "results") == ["tiny/b-s1.json"]
-    second = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    assert second.returncode == 0 and "2 runs chosen, 1 to do" in second.stdout
-    assert names(tmp_path / "results") == ["tiny/a-s0.json", "tiny/b-s1.json"]
+    assert not reproduce("tiny", tmp_path / "out", tmp_path / "results", report=report)
+    assert "[1/2] long-s0: its process was killed; give the same command again to go on" in lines
+    assert names(tmp_path / "results") == ["tiny/short-s1.json"]
+    assert (tmp_path / "out" / "tiny" / "long-s0" / "checkpoint.pt").exists()
 
 
 def test_ctrl_c_stops_every_process_and_saves(tmp_path):

@@ -7,6 +7,7 @@ script loads from a folder as well as from a server, which a JSON request does n
 import hashlib
 import itertools
 import json
+import re
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from docutils import nodes
 from tiedlib.lab.page import states
 
 FOLDER = "_static/states"
+_TAGS = re.compile(r"&lt;(/?(?:b|i|em|strong|sub|sup)|br/?)&gt;")  # what plotly reads as tags in a title
 TABLE_ROWS = 200
 
 
@@ -121,6 +123,11 @@ def figure_html(payload: dict[str, Any], identifier: str, autoplay: bool = False
     controls = "".join(_control(p, f"{identifier}-{i}", p["name"] == payload["play"]) for i, p in enumerate(parameters))
     if controls:
         controls = f'<div class="tl-controls" role="group" aria-label="Controls of the figure">{controls}</div>'
+    title = figure["layout"].get("title", {})
+    title = str((title.get("text") if isinstance(title, dict) else title) or "")
+    if figure["layout"].get("template") == "tiedlib" and title:
+        shown = _TAGS.sub(r"<\1>", escape(title))
+        controls += f'<p class="tl-title">{shown}</p>'
     height = int(figure["layout"].get("height") or 400)
     alt = escape(payload["alt"])
     return (

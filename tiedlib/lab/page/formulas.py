@@ -21,6 +21,7 @@ Formula = tuple[str, bool]
 _ELEMENT = re.compile(r'<(span|div) class="math notranslate nohighlight"[^>]*>.*?</\1>(?!\s*\\\])', re.DOTALL)
 _TEX = re.compile(r"\\\((?P<inline>.*?)\\\)|\\\[(?P<display>.*?)\\\]", re.DOTALL)
 FONTS = "mathjax/output/chtml/fonts/woff-v2"
+JOINER, CLOSING = "\u2060", tuple(",.;:!?)]”’")  # no line begins with a comma that belongs to a formula
 MEMORY = "tiedlib-formulas.json"
 
 
@@ -67,7 +68,11 @@ def replace(page: str, made: dict[Formula, str]) -> str:
         display = match["display"] is not None
         return made[html.unescape(match["display"] if display else match["inline"]).strip(), display]
 
-    return _ELEMENT.sub(lambda element: _TEX.sub(formula, element.group()), page)
+    def element(match: re.Match[str]) -> str:
+        done = _TEX.sub(formula, match.group())
+        return done + JOINER if page[match.end() : match.end() + 1] in CLOSING else done
+
+    return _ELEMENT.sub(element, page)
 
 
 def finish(app: Any, error: Exception | None) -> None:

@@ -134,13 +134,15 @@ def _encode(array: np.ndarray, coarse: bool) -> tuple[dict[str, Any], bytes]:
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
     whole = bool((finite == np.rint(finite)).all()) and high - low <= LEVELS
     head: dict[str, Any] = {"shape": list(array.shape)}
-    if whole or coarse:
+    if whole or (coarse and 1e-100 < high - low < 1e100):
         step = 1.0 if whole else (high - low) / LEVELS
         levels = np.full(array.size, LEVELS + 1, dtype=np.int64)
         levels[np.isfinite(array).ravel()] = np.rint((finite - low) / step)
         head |= {"k": "q", "low": low, "step": step, "digits": 0 if whole else max(0, math.ceil(-math.log10(step)))}
         return head, _planes(np.diff(levels, prepend=0).astype("<u2"))
-    narrow = (high - low > 1e-3 * max(abs(low), abs(high)) and max(abs(low), abs(high)) < 3e38) or high == low == 0.0
+    sizes = np.abs(finite[finite != 0])
+    within = bool(sizes.size == 0 or (sizes.min() > 1e-37 and sizes.max() < 3e38))  # what 32 bits can hold
+    narrow = within and (high - low > 1e-3 * max(abs(low), abs(high)) or high == low == 0.0)
     head["k"] = "f4" if narrow else "f8"
     return head, _planes(array.ravel().astype("<f4" if narrow else "<f8"))
 

@@ -101,7 +101,7 @@
       if (index === null || index[from] === index[to]) continue;
       if (index[from] < 0 || index[to] < 0) return null;
       const [part, i, key] = path;
-      if (path.join() === "layout,title,text") { title = values[index[to]].v; continue; }
+      if (path.join() === "layout,title,text" && !plot.classList.contains("tl-foreign")) { title = values[index[to]].v; continue; }
       if (part !== "data" || path.length !== 3 || (key !== "x" && key !== "y")) return null;
       const full = plot._fullData?.find((t) => t.index === i);
       if (!full || full.type !== "scatter" || full.stackgroup || full.visible !== true) return null;
@@ -151,14 +151,23 @@
     delete final.width;
     final.autosize = true;
     final.height = Number(plot.closest(".tl-figure").dataset.height);
-    const title = typeof final.title === "string" ? final.title : final.title?.text;
-    if (stock && !title && final.margin?.t === undefined) final.margin = { ...final.margin, t: 44 };
+    if (stock) { // the title stands above as text, where it can wrap
+      delete final.title;
+      if (final.margin?.t === undefined) final.margin = { ...final.margin, t: 44 };
+    }
     if (narrow) {
       final.font = { ...final.font, size: Math.min(final.font?.size ?? 12, 12) };
       final.margin = { ...final.margin, l: Math.min(final.margin?.l ?? 44, 44), r: Math.min(final.margin?.r ?? 8, 8) };
     }
     if (matchMedia("(pointer: coarse)").matches) final.dragmode = false; // a thumb scrolls the page, it does not zoom
     return figure;
+  };
+
+  const titled = (layout) => (typeof layout.title === "string" ? layout.title : layout.title?.text) || "";
+  const entitle = (element, text) => { // plotly's few tags, and nothing else, are tags
+    const plain = text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+    const html = plain.replace(/&lt;(\/?(?:b|i|em|strong|sub|sup)|br\/?)&gt;/g, "<$1>");
+    if (element && element.innerHTML !== html) element.innerHTML = html;
   };
 
   // ---- tables ---------------------------------------------------------------------------------------------------------
@@ -213,6 +222,7 @@
       element.tiedlib = this;
       this.plot = element.querySelector(".tl-plot");
       this.live = element.querySelector(".tl-live");
+      this.title = element.querySelector(".tl-title");
       this.table = element.querySelector(".tl-table");
       this.controls = [...element.querySelectorAll("[data-texts]")].map((input) => ({
         input, texts: JSON.parse(input.dataset.texts), output: element.querySelector(`output[for="${input.id}"]`),
@@ -298,11 +308,20 @@
     }
     async step({ traces, title }) {
       const still = { transition: { duration: 0 }, frame: { duration: 0, redraw: false }, mode: "immediate" };
-      if (title !== null) await window.Plotly.relayout(this.plot, { "title.text": title });
+      if (title !== null && this.title) entitle(this.title, title);
       if (traces.size) await window.Plotly.animate(this.plot, { data: [...traces.values()], traces: [...traces.keys()] }, still);
     }
     async redraw(state) {
-      const { data, layout } = dressed(this.states.figure(state), this.plot);
+      const figure = this.states.figure(state);
+      if (figure.layout.template === "tiedlib") {
+        const text = titled(figure.layout);
+        if (text && !this.title) {
+          this.title = Object.assign(document.createElement("p"), { className: "tl-title" });
+          this.plot.before(this.title);
+        }
+        entitle(this.title, text);
+      }
+      const { data, layout } = dressed(figure, this.plot);
       if (!this.drawn) {
         this.plot.textContent = "";
         this.plot.setAttribute("role", "img");
