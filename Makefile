@@ -20,7 +20,7 @@ export TIEDLIB_DATA
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install book serve test lint format wheel reproduce constraints address clean
+.PHONY: help install book serve test lint format wheel reproduce bench constraints address clean
 .DELETE_ON_ERROR:
 
 help:  ## this list
@@ -69,6 +69,9 @@ test: lint book  ## everything that can fail: lint, types, the strict build, uni
 
 reproduce: $(INSTALLED)  ## the recorded runs again, hours: RUN=NAME for one of them
 	"$(BIN)/tiedlib" reproduce $(RUN)
+
+bench: $(INSTALLED)  ## the training step against the plain torch loop, in turns: minutes, best on a quiet machine
+	"$(BIN)/python" benchmarks/training_step.py
 
 constraints:  ## find the newest versions that fit pyproject.toml and pin them in constraints.txt
 	"$(PYTHON)" tools/constraints.py

@@ -434,9 +434,12 @@ def test_in_jupyterlab_the_slider_runs_python_again(jupyterlab, browser):
         "d => document.querySelector('.js-plotly-plot path.js-line').getAttribute('d') !== d", arg=before
     )
     rate = float(page.locator(".widget-readout").first.text_content())
-    drawn_y = page.evaluate("Array.from(document.querySelector('.js-plotly-plot').data[0].y)")
     assert 1 < rate < 2
-    np.testing.assert_allclose(drawn_y, np.sin(rate * np.linspace(0, 6, 30)), atol=0.005)  # the readout is rounded
+    shown = "Array.from(document.querySelector('.js-plotly-plot').data[0].y)"
+    expected = np.sin(
+        rate * np.linspace(0, 6, 30)
+    ).tolist()  # the readout is rounded, so the figure is compared to 0.005
+    page.wait_for_function(f"y => {shown}.every((v, i) => Math.abs(v - y[i]) < 0.005)", arg=expected)
     assert page.locator("p em", has_text="Waves").count() == 1
     context.close()
 

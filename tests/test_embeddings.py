@@ -102,13 +102,16 @@ def runs(tmp_path_factory):
         train(dataclasses.replace(TINY, seed=seed, tied=True), out / f"tied-s{seed}")
     train(dataclasses.replace(TINY, seed=2), out / "untied-s2")
     train(dataclasses.replace(TINY, seed=4), out / "untied-s4")
+    events = []
+
+    def stop(event):
+        events.append(event)
+        if len(events) == 5:
+            raise ZeroDivisionError
+
     with pytest.raises(ZeroDivisionError):
-        train(
-            dataclasses.replace(TINY, seed=4, tied=True),
-            out / "tied-s4",
-            on_event=lambda e: 1 / 0,
-            checkpoint_seconds=0.0,
-        )
+        train(dataclasses.replace(TINY, seed=4, tied=True), out / "tied-s4", on_event=stop, checkpoint_seconds=0.0)
+    assert (out / "tied-s4" / "checkpoint.pt").exists()
     return out
 
 

@@ -71,12 +71,12 @@ def _tying_slice() -> Experiment:
         "untied-small": new(untied, projection=True, dim=32),  # about as many parameters as tied
         "tied-nobias": new(tied, output_bias=False),
         "tied-pr-bias": new(pr["tied-pr"], projection_bias=True),
+        **pair("adam-0.01", optimizer="adam", lr=0.01),  # Adam's best rate here
     }
     others = {f"tied-pr-{f}": new(tied, projection=True, penalty=f) for f in ("frobenius", "spectral", "squared")}
     for lr in (0.5, 2.0):
         others |= pair(f"lr-{lr:g}", lr=lr)
-    for lr in (0.001, 0.01):
-        others |= pair(f"adam-{lr:g}", optimizer="adam", lr=lr)
+    others |= pair("adam-0.001", optimizer="adam", lr=0.001)
     for alpha, tau in ((1.0, 1.0), (10.0, 20.0)):  # the second is the paper's temperature, alpha = tau / 2
         others |= pair(f"augmented-{tau:g}", augmented_alpha=alpha, augmented_tau=tau)
     runs = {**_seeds(core, range(5)), **_seeds(controls, range(5)), **_seeds(others, range(3))}

@@ -83,7 +83,7 @@ def proof(data: dict[str, Any]) -> nodes.container:
     for row in data["rows"]:
         cells = "".join(f"<td>{float(row[field]):.2g}</td>" for _, field in columns[1:])
         rows += f'<tr><th scope="row">{escape(str(row["what"]))}</th>{cells}</tr>'
-    scroll = 'class="tl-scroll" role="region" aria-label="Comparison" tabindex="0"'
+    scroll = 'class="tl-scroll" role="group" aria-label="Comparison" tabindex="0"'
     table = f"<div {scroll}><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     ok = bool(data["ok"])
     sign = nodes.inline(

@@ -137,7 +137,7 @@ def figure_html(payload: dict[str, Any], identifier: str, autoplay: bool = False
         f'<p class="tl-live" role="status" aria-live="polite"></p>'
         f'<button type="button" class="tl-table-button" aria-expanded="false" aria-controls="{identifier}-table">'
         "Data as a table</button>"
-        f'<div class="tl-table" id="{identifier}-table" role="region" aria-label="Data of the figure" tabindex="0">'
+        f'<div class="tl-table" id="{identifier}-table" role="group" aria-label="Data of the figure" tabindex="0">'
         f"{table_html(figure)}</div></div>"
     )
 

@@ -382,6 +382,13 @@
     if (target && target.tagName === "DETAILS") target.open = true;
   };
 
+  /* What scrolls sideways inside itself (wide formulas and tables on a phone) can be reached by keyboard; what fits is no stop. */
+  const reachable = () => {
+    for (const box of document.querySelectorAll("div.math, mjx-container[display], .pst-scrollable-table-container, .tl-scroll"))
+      if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
+      else box.removeAttribute("tabindex");
+  };
+
   // ---- start ------------------------------------------------------------------------------------------------------------
   const start = () => {
     const figures = [...document.querySelectorAll(".tl-figure")].map((element) => new Figure(element));
@@ -404,6 +411,9 @@
     addEventListener("hashchange", openTarget);
     document.querySelectorAll(".tl-claims").forEach(filterable);
     openTarget();
+    reachable();
+    addEventListener("resize", reachable);
+    addEventListener("load", reachable);
   };
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
   else start();
