@@ -392,3 +392,11 @@ def test_a_docstring_becomes_paragraphs_code_and_literal_blocks():
     assert [type(n).__name__ for n in (first, *rest)] == ["paragraph", "literal_block", "paragraph"]
     assert first.astext() == "First x line of text." and rest[0].astext() == "a = b\n  c"
     assert rest[1].astext() == "Last *star*." and reference.blocks(doc)
+
+
+def test_a_page_is_heard_as_it_is_seen():
+    body = '<summary aria-label="Toggle hidden content">Show</summary><div class="citation" role="doc-biblioentry">'
+    context = {"script_files": [], "css_files": [], "body": body, "pathto": lambda path, resource: path}
+    app = types.SimpleNamespace(config=types.SimpleNamespace(tiedlib_look=True))
+    look.page(app, "page", "page.html", context, None)
+    assert context["body"] == '<summary>Show</summary><div class="citation" role="listitem">'

@@ -86,6 +86,12 @@ def _description(doctree: Any) -> str:
     return ""
 
 
+def _spoken(body: str) -> str:
+    """The page as a screen reader should hear it: two habits of the tools are corrected."""
+    body = body.replace(' aria-label="Toggle hidden content"', "")  # hides the words "Show code" that readers see
+    return body.replace('role="doc-biblioentry"', 'role="listitem"')  # deprecated, and not what a list may hold
+
+
 def page(app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
     """One page: each script once; with our look, a description, and no script that nothing on the page uses."""
     if "script_files" not in context:
@@ -94,8 +100,7 @@ def page(app: Any, pagename: str, templatename: str, context: dict[str, Any], do
     context["script_files"] = list(scripts.values())
     if not app.config.tiedlib_look:
         return
-    # myst-nb names its "Show code" lines by what no reader sees; without that, the words themselves are the name
-    body = context["body"] = context.get("body", "").replace(' aria-label="Toggle hidden content"', "")
+    body = context["body"] = _spoken(context.get("body", ""))
     kept = [script for script in scripts.values() if _needed(script, body)]
     # the search page runs its own script while it is parsed, and that one needs the others before it
     context["script_files"] = kept if pagename == "search" else [_deferred(script) for script in kept]
