@@ -11,7 +11,13 @@ from scipy.stats import spearmanr
 from tiedlib.lab import embeddings
 from tiedlib.lab.configuration import TrainConfig
 from tiedlib.lab.data import EOS, UNK, MissingFileError, Vocabulary, load_corpus
-from tiedlib.lab.embeddings import compare_embeddings, embedding_scores, frequent_words, load_embeddings
+from tiedlib.lab.embeddings import (
+    compare_embeddings,
+    embedding_scores,
+    frequent_words,
+    load_embeddings,
+    weight_statistics,
+)
 from tiedlib.lab.records import RecordError
 from tiedlib.lab.training import train
 from tiedlib.tying import LanguageModel
@@ -132,6 +138,23 @@ def test_embeddings_of_runs_are_compared(runs):
     assert found["baselines"]["0-1"].keys() == {"input_input", "output_output", "tied_tied"}
     assert found["baselines"]["0-1"]["output_output"] == pytest.approx(alike(v, other["output.weight"][rows]))
     assert found["weights_sha256"].keys() == {f"{kind}-s{seed}" for kind in ("untied", "tied") for seed in (0, 1, 3)}
+
+
+def test_what_the_weights_of_finished_runs_say(runs):
+    found = weight_statistics(runs)
+    assert found.keys() == {f"{kind}-s{seed}" for kind in ("untied", "tied") for seed in (0, 1, 3)} | {
+        "untied-s2",
+        "untied-s4",
+    }
+    weights = torch.load(runs / "untied-s0" / "checkpoint.pt", weights_only=True)["model"]
+    u, v = weights["embedding.weight"].double(), weights["output.weight"].double()
+    image = u @ (torch.linalg.inv(u.T @ u) @ u.T @ v)  # the normal equations, by hand
+    assert found["untied-s0"] == {
+        "embedding": pytest.approx(u.square().sum().sqrt().item()),
+        "output": pytest.approx(v.square().sum().sqrt().item()),
+        "linear_residual": pytest.approx(((v - image).square().sum() / v.square().sum()).item()),
+    }
+    assert found["tied-s0"].keys() == {"embedding"} and 0 < found["untied-s0"]["linear_residual"] < 1
 
 
 def test_no_runs_nothing_to_compare(tmp_path):

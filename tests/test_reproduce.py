@@ -60,8 +60,8 @@ def test_the_slice_has_the_runs_that_the_chapter_needs():
     for variant in ("untied", "tied", "untied-pr", "tied-pr", "adam-untied", "adam-tied", "tied-p", "untied-frozen",
                     "untied-small", "tied-nobias", "tied-pr-bias"):  # fmt: skip
         assert seeds[variant] == 5, variant
-    assert all(count >= 3 for count in seeds.values()) and len(runs) == sum(seeds.values()) == 100
-    assert len({json.dumps(dataclasses.asdict(c), sort_keys=True) for c in runs.values()}) == 100  # no run twice
+    assert all(count >= 3 for count in seeds.values())
+    assert len({json.dumps(dataclasses.asdict(c), sort_keys=True) for c in runs.values()}) == len(runs)  # no run twice
     assert all(name.endswith(f"-s{config.seed}") for name, config in runs.items())
 
 
@@ -218,7 +218,7 @@ def test_ctrl_c_stops_every_process_and_saves(tmp_path):
     [
         ({"name": "tying"}, "name is 'tying'; it must be one of tying-slice, press-wolf-small"),
         ({"jobs": 0}, "jobs is 0; it must be at least 1"),
-        ({"only": "nothing*"}, r"only is 'nothing\*', seeds None; they must match one of 100 runs, such as untied-s0"),
+        ({"only": "nothing*"}, r"only is 'nothing\*', seeds None; they must match one of \d+ runs, such as untied-s0"),
         ({"seeds": 0}, "seeds 0; they must match"),
     ],
 )
