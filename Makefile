@@ -65,7 +65,7 @@ format: $(INSTALLED)  ## write the style
 	"$(BIN)/ruff" format .
 
 test: lint book  ## everything that can fail: lint, types, the strict build, unit tests, every notebook, the browser
-	"$(BIN)/python" -m pytest --nbval-lax $(PYTEST)
+	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest --nbval-lax $(PYTEST)  # two workers, two cores: a thread each
 
 reproduce: $(INSTALLED)  ## the recorded runs again, hours: RUN=NAME for one of them
 	"$(BIN)/tiedlib" reproduce $(RUN)
