@@ -42,12 +42,12 @@ def proofs(source):
 def test_every_claim_that_does_not_wait_is_proven_once_in_its_chapter(chapter):
     claims = {c.id: c for c in register().values() if c.chapter == chapter}
     found = proofs(code(chapter))
-    assert found.keys() == {id for id, c in claims.items() if not c.waits}
-    for id, places in found.items():
-        assert len(places) == 1, f"{id} is proven in {len(places)} places of the chapter"
+    assert found.keys() == {name for name, c in claims.items() if not c.waits}
+    for name, places in found.items():
+        assert len(places) == 1, f"{name} is proven in {len(places)} places of the chapter"
         verdicts, asserts = places[0]
-        assert verdicts == [claims[id].verdict], id
-        assert asserts, f"{id}: nothing is asserted in its proof"
+        assert verdicts == [claims[name].verdict], name
+        assert asserts, f"{name}: nothing is asserted in its proof"
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
@@ -62,7 +62,15 @@ def test_a_chapter_has_its_parts(chapter):
     tags = [tag for cell in cells(chapter) for tag in cell["metadata"].get("tags", [])]
     assert "explore(" in source and "agree(" in source and "source(" in source
     assert "change-me" in tags
-    for heading in ("Build it", "Prove it", "Try it", "What the notes say", "In practice", "Exercises", "Further reading"):
+    for heading in (
+        "Build it",
+        "Prove it",
+        "Try it",
+        "What the notes say",
+        "In practice",
+        "Exercises",
+        "Further reading",
+    ):
         assert re.search(rf"^#+ {heading}$", text, re.MULTILINE), heading
     exercises = re.findall(r"exercise-start\}\n:label: ([\w-]+)", text)
     solutions = re.findall(r"solution-start\} ([\w-]+)", text)

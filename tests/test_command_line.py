@@ -276,7 +276,7 @@ def test_without_the_bench_one_line_says_so(monkeypatch, capsys):
 
     monkeypatch.setattr(command_line, "_data_list", absent)
     assert run(["data", "list"]) == 2
-    expected = "tiedlib: the bench is not installed: pip install 'tiedlib[lab]' (there is no module pooch)\n"
+    expected = "tiedlib: the bench is not installed: in a checkout, pip install '.[lab]' (there is no module pooch)\n"
     assert capsys.readouterr().err == expected
 
 

@@ -130,7 +130,7 @@ class Store:
         except DataError:
             raise
         except Exception as error:
-            raise _explain(error, relative, url, file, known) from error
+            raise _explain(error, relative, url, file, known) from None
         if not _has_hash(file, known):
             raise WrongHashError(f"{file} changed while it was written: is another program using {self.cache}?")
 
