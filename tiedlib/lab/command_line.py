@@ -46,7 +46,9 @@ def run(arguments: list[str]) -> int:
         sys.stderr.close()  # the reader of a pipe has gone; Python would complain about it at the end
         return 0
     except ModuleNotFoundError as error:
-        return _fail(f"the bench is not installed: in a checkout, pip install '.[lab]' (there is no module {error.name})")
+        return _fail(
+            f"the bench is not installed: in a checkout, pip install '.[lab]' (there is no module {error.name})"
+        )
     except (ValueError, ArithmeticError, OSError, MemoryError) as error:
         return _fail(str(error) or "out of memory")
     except RuntimeError as error:
