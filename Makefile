@@ -43,7 +43,8 @@ book: $(INSTALLED)  ## the book and the wheel beside it, in _build/html; a warni
 	   echo "data: $(TIEDLIB_DATA)"; "$(BIN)/python" -VV; } > _build/.inputs.new
 	@cmp -s _build/.inputs.new _build/.inputs || rm -rf _build/.jupyter_cache _build/.doctrees $(SITE)
 	@mv _build/.inputs.new _build/.inputs
-	"$(BIN)/jupyter-book" build -W --keep-going . || { rm -rf _build/.doctrees; exit 1; }
+	@# the chapters' matrices are small: a second thread gains little, and on a shared machine it waits for its turn
+	OMP_NUM_THREADS=1 "$(BIN)/jupyter-book" build -W --keep-going . || { rm -rf _build/.doctrees; exit 1; }
 	@$(MAKE) --no-print-directory wheel
 	@rm -rf $(SITE)/dist && mkdir -p $(SITE)/dist && cp dist/*.whl $(SITE)/dist/
 	@echo "The book is in $(SITE)/index.html: open that file in a browser, or run 'make serve'."
