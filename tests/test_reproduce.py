@@ -203,6 +203,7 @@ def test_ctrl_c_stops_every_process_and_saves(tmp_path):
     process = subprocess.Popen(
         [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
         env={**os.environ, "PYTHONPATH": str(Path.cwd())}, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background is born deaf to it
     )  # fmt: skip
     for line in process.stdout:
         if ", epoch 2:" in line:
