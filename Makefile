@@ -20,7 +20,7 @@ export TIEDLIB_DATA
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install book serve test lint format wheel reproduce bench constraints address clean
+.PHONY: help install book pdf serve test lint format wheel reproduce bench constraints address clean
 .DELETE_ON_ERROR:
 
 help:  ## this list
@@ -49,6 +49,14 @@ book: $(INSTALLED)  ## the book and the wheel beside it, in _build/html; a warni
 	@rm -rf $(SITE)/dist && mkdir -p $(SITE)/dist && cp dist/*.whl $(SITE)/dist/
 	@echo "The book is in $(SITE)/index.html: open that file in a browser, or run 'make serve'."
 
+# The pages and what Sphinx remembers of them have a folder of their own; the executed notebooks are those of `make book`.
+pdf: book  ## the whole book as one PDF, in _build/pdf; needs an installed Chromium or Chrome
+	@rm -rf _build/print && mkdir -p _build/print/_build _build/.jupyter_cache
+	@ln -s ../../.jupyter_cache _build/print/_build/.jupyter_cache
+	OMP_NUM_THREADS=1 "$(BIN)/jupyter-book" build -W --keep-going --builder singlehtml --path-output _build/print .
+	"$(BIN)/python" -m tiedlib.lab.page.pdf _build/print/_build/singlehtml _build/pdf/bells-and-whistles.pdf \
+	  --licence "The text and pictures are licensed under CC BY 4.0, the code under the MIT licence."
+
 wheel: $(INSTALLED)  ## the library as a wheel, in dist
 	@rm -rf dist
 	"$(BIN)/python" -m build --wheel --no-isolation --outdir dist . > /dev/null
@@ -71,8 +79,10 @@ test: lint book  ## everything that can fail: lint, types, the strict build, uni
 reproduce: $(INSTALLED)  ## the recorded runs again, hours: RUN=NAME for one of them
 	"$(BIN)/tiedlib" reproduce $(RUN)
 
-bench: $(INSTALLED)  ## the training step against the plain torch loop, in turns: minutes, best on a quiet machine
+bench: book  ## training step, batched grids and the built book in a browser, each against its rival in turns: minutes, on a quiet machine
 	"$(BIN)/python" benchmarks/training_step.py
+	"$(BIN)/python" benchmarks/grid.py
+	"$(BIN)/python" benchmarks/page.py --out _build/page.json
 
 constraints:  ## find the newest versions that fit pyproject.toml and pin them in constraints.txt
 	"$(PYTHON)" tools/constraints.py

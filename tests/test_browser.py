@@ -6,8 +6,6 @@ no Chromium or no built book is there, but never where CI=true."""
 
 import contextlib
 import functools
-import gzip
-import http.server
 import json
 import os
 import re
@@ -15,7 +13,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -25,40 +22,20 @@ from typing import Any
 import nbformat
 import numpy as np
 import pytest
+from plotly.colors import sample_colorscale
+from visit import BOOK, FLAGS, PAGES, PHONE, ROOT, WIDE, Visit, axe_source, chromium, late, leads_on, packed, served
 
-from tiedlib.lab.page import assets, states
+from tiedlib.lab import plots
+from tiedlib.lab.page import states
 
 pytestmark = pytest.mark.browser
-ROOT = Path(__file__).resolve().parent.parent
-BOOK = Path(os.environ.get("TIEDLIB_BOOK", ROOT / "_build" / "html"))
-AXE = ("axe-core", "4.14.1", "package/axe.min.js", "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c")
 FIRST_VIEW, STATES, PLOTLY = 500_000, 200_000, 500_000  # bytes, gzipped
-WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
-PAGES = sorted(p.relative_to(BOOK).as_posix() for p in BOOK.rglob("*.html") if "_static" not in p.parts)
 
 
 def missing(what: str) -> None:
     if os.environ.get("CI") == "true":
         pytest.fail(f"{what}; in CI the browser tests must run")
     pytest.skip(what)
-
-
-def chromium() -> str | None:
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-    return next(filter(None, map(shutil.which, names)), None)
-
-
-class Handler(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *_: Any) -> None:
-        """Quiet."""
-
-
-@contextlib.contextmanager
-def served(folder: Path) -> Iterator[str]:
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/"
-    server.shutdown()
 
 
 @pytest.fixture(scope="session")
@@ -77,63 +54,15 @@ def browser() -> Iterator[Any]:
         missing("no Chromium or Chrome is installed")
     sync_api = pytest.importorskip("playwright.sync_api")
     with sync_api.sync_playwright() as play:
-        opened = play.chromium.launch(executable_path=found, args=["--no-sandbox", "--disable-gpu"])
+        opened = play.chromium.launch(executable_path=found, args=FLAGS)
         yield opened
         opened.close()
-
-
-class Visit:
-    """One page in a window of its own, and everything that went wrong in it."""
-
-    def __init__(self, browser: Any, address: str, theme: str = "light", size: dict[str, int] = WIDE, **options: Any):
-        self.context = browser.new_context(
-            viewport=size, color_scheme=theme, has_touch=size is PHONE, is_mobile=size is PHONE, **options
-        )
-        self.page, self.address = self.context.new_page(), address
-        self.problems: list[str] = []
-        self.requests: list[str] = []
-        p = self.page
-        p.on("console", self.console)
-        p.on("pageerror", lambda e: self.problems.append(f"page error: {e}"))
-        p.on("requestfailed", lambda r: self.problems.append(f"failed: {r.url} {r.failure}"))
-        p.on("response", lambda r: self.answered(r.status, r.url))
-        p.on("request", lambda r: self.requests.append(r.url))
-        p.goto(address)
-        p.wait_for_load_state("networkidle")
-
-    def console(self, message: Any) -> None:
-        where = str(message.location.get("url", ""))
-        if message.type in ("error", "warning") and not where.endswith("/favicon.ico"):  # the browser's own request
-            self.problems.append(f"{message.type}: {message.text} {where}")
-
-    def answered(self, status: int, url: str) -> None:
-        if status >= 400 and not url.endswith("/favicon.ico"):
-            self.problems.append(f"{status}: {url}")
-
-    def __enter__(self) -> "Visit":
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self.context.close()
-
-    def draw_all(self) -> int:
-        """Bring every figure near and wait until it is drawn; returns how many there are."""
-        return self.page.evaluate("""async () => {
-            const all = [...document.querySelectorAll(".tl-figure")];
-            for (const one of all) { await one.tiedlib.near(); one.tiedlib.stop(); }
-            return all.length;
-        }""")
-
-    def outside(self) -> list[str]:
-        home = self.address.split("/", 3)[:3]
-        return [u for u in self.requests if u.split("/", 3)[:3] != home and not u.startswith(("data:", "blob:"))]
 
 
 @pytest.fixture(scope="session")
 def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
     try:
-        folder = assets.cache_folder(tmp_path_factory.mktemp("axe") / "html")
-        return assets.npm_file(*AXE, folder).read_text(encoding="utf-8")
+        return axe_source(tmp_path_factory.mktemp("axe") / "html")
     except OSError as error:
         missing(f"axe-core cannot be had: {error}")
         raise
@@ -143,7 +72,7 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("path", PAGES or ["(no book)"])
 def test_every_page_is_whole_and_accessible(site, browser, axe, path, theme, size):
-    if path == "index.html" and "http-equiv" in (BOOK / path).read_text()[:600]:
+    if leads_on(path):
         pytest.skip("index.html only leads to the title page")
     with Visit(browser, site + path, theme, size) as visit:
         visit.draw_all()
@@ -151,9 +80,7 @@ def test_every_page_is_whole_and_accessible(site, browser, axe, path, theme, siz
         assert page.evaluate("document.documentElement.dataset.theme") == theme
         assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, "the page scrolls sideways"
         assert page.locator(".tl-figure.tl-failed").count() == 0
-        page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
-        page.evaluate(axe)
-        found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+        found = visit.violations(axe)
         told = [(v["id"], v["impact"], [n["html"][:120] for n in v["nodes"]][:3]) for v in found]
         assert told == []
         assert visit.outside() == []
@@ -169,20 +96,14 @@ def test_from_a_folder_without_a_server(site, browser, path):
         assert visit.problems == []
 
 
-def zipped(address: str, site: str) -> int:
-    file = BOOK / re.sub(r"[?#].*", "", address.removeprefix(site))
-    content = file.read_bytes()
-    return len(content) if file.suffix in {".woff", ".woff2", ".png", ".jpg"} else len(gzip.compress(content, 6))
-
-
 @pytest.mark.parametrize("path", PAGES or ["(no book)"])
 def test_pages_are_light(site, browser, path):
     with Visit(browser, site + path) as visit:
         visit.draw_all()
-        sizes = {u: zipped(u, site) for u in set(visit.requests) if u.startswith(site) and not u.endswith("/")}
-        late = {u: s for u, s in sizes.items() if "/states/" in u or "plotly.min.js" in u}
-        assert sum(sizes.values()) - sum(late.values()) <= FIRST_VIEW, sorted(sizes.items(), key=lambda i: -i[1])[:8]
-        assert all(s <= (STATES if "/states/" in u else PLOTLY) for u, s in late.items()), late
+        sizes = visit.weights(site)
+        after = {u: s for u, s in sizes.items() if late(u)}
+        assert sum(sizes.values()) - sum(after.values()) <= FIRST_VIEW, sorted(sizes.items(), key=lambda i: -i[1])[:8]
+        assert all(s <= (STATES if "/states/" in u else PLOTLY) for u, s in after.items()), after
         assert sum("plotly.min.js" in u for u in visit.requests) <= 1
         if visit.page.locator("[class~=math]").count() == 0:
             assert not any("mathjax" in u for u in visit.requests)
@@ -194,11 +115,6 @@ def figures(site: str, browser: Any) -> Iterator[tuple[str, str]]:
             yield path, name
 
 
-def packed(element: Any) -> str:
-    text = (BOOK / "_static" / "states" / f"{element.get_attribute('data-states')}.js").read_text()
-    return json.loads(text[text.index(",") + 1 : text.rindex(")")])
-
-
 def drawn(element: Any, state: int) -> dict[str, Any]:
     """Wait until the figure shows the state; returns what plotly has drawn: its data and the paths on the screen."""
     element.page.wait_for_function("([id, state]) => document.getElementById(id).dataset.drawn === String(state)",
@@ -208,9 +124,18 @@ def drawn(element: Any, state: int) -> dict[str, Any]:
         const row = (r) => (ArrayBuffer.isView(r) || Array.isArray(r) ? Array.from(r) : r);
         const list = (v) => (v === undefined ? null : Array.from(v, row));
         const title = figure.querySelector(".tl-title");
-        return {title: title && title.textContent, data: plot.data.map((t) => ({x: list(t.x), y: list(t.y), z: list(t.z)})),
+        const vertices = (trace) => {  // of the line on the screen, as values and as places 0…1 of its axes' lengths
+            const line = plot.querySelector(`.trace${trace.uid} path.js-line`);
+            const [x, y] = ["xaxis", "yaxis"].map((k) => plot._fullLayout[trace[k][0] + "axis" + trace[k].slice(1)]);
+            if (!line || x.type === "category" || y.type === "category") return null;
+            const pairs = [...(line.getAttribute("d") || "").matchAll(/[ML]([-\\d.]+),([-\\d.]+)/g)].map((m) => [+m[1], +m[2]]);
+            return { at: pairs.map(([a, b]) => [a / x._length, 1 - b / y._length]), x: [x.type, x.range], y: [y.type, y.range] };
+        };
+        return {title: title && title.textContent, lines: plot._fullData.map((t) => (t.type === "scatter" ? vertices(t) : null)),
+                data: plot.data.map((t) => ({x: list(t.x), y: list(t.y), z: list(t.z)})),
                 marks: [...plot.querySelectorAll("svg path, svg image, svg text, svg use")].map((e) =>
-                    e.getAttribute("d") || e.getAttribute("href") || e.textContent).join("|")};
+                    (e.getAttribute("d") || e.getAttribute("href") || e.textContent) + " " + e.getAttribute("transform"))
+                    .join("|")};
     }""")
 
 
@@ -225,6 +150,24 @@ def agree(shown: dict[str, Any], expected: dict[str, Any]) -> None:
                 values = np.array([[np.nan if v is None else v for v in np.atleast_1d(np.array(r, dtype=object))]
                                    for r in mine[axis]], dtype=float)  # fmt: skip
                 np.testing.assert_allclose(values.reshape(true[axis].shape), true[axis], rtol=1e-6, atol=1e-9)
+    for line, true in zip(shown["lines"], expected["data"], strict=True):
+        follows(line, true)
+
+
+def follows(line: dict[str, Any] | None, trace: dict[str, Any]) -> None:
+    """Every corner of a line on the screen is one of Python's points (plotly leaves out those that the eye would miss)."""
+    if line is None or not line["at"]:
+        return
+    places = []
+    for axis in "xy":
+        kind, (low, high) = line[axis]
+        values = np.array([np.nan if v is None else v for v in trace[axis]], dtype=float)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            units = np.log10(values) if kind == "log" else values
+        places.append((units - low) / (high - low))
+    true = np.stack(places, axis=-1)
+    gaps = np.abs(np.array(line["at"])[:, None, :] - true[None]).max(axis=-1)
+    assert np.nanmin(gaps, axis=1).max() < 0.005, "a corner of the line is not where Python puts it"
 
 
 @pytest.mark.parametrize(("path", "name"), list(figures("", None)) or [("(no book)", "")])
@@ -303,6 +246,7 @@ def test_without_scripts_there_are_caption_words_and_table(site, browser):
     with Visit(browser, site + path, java_script_enabled=False) as visit:
         figure = visit.page.locator(".tl-figure").first
         assert figure.locator(".tl-alt").is_visible() and figure.locator(".tl-table table").first.is_visible()
+        assert visit.page.locator(".tl-still .tl-area").first.is_visible(), "a picture needs no script"
         assert not figure.locator(".tl-table-button").is_visible()
 
 
@@ -347,6 +291,17 @@ def test_controls_are_large_enough_for_a_thumb(site, browser):
             assert one.bounding_box()["height"] >= 44, one.evaluate("e => e.outerHTML")[:120]
 
 
+def walks(sizes: list[int]) -> Iterator[list[int]]:
+    """For each control, three neighbouring states along it, the others in the middle of their range."""
+    middle = [n // 2 for n in sizes]
+    for i, n in enumerate(sizes):
+        for k in [range(min(3, n)), range(max(n - 3, 0), n)]:
+            places = [[*middle[:i], at, *middle[i + 1 :]] for at in k]
+            yield [
+                functools.reduce(lambda at, pair: at * pair[0] + pair[1], zip(sizes, p, strict=True), 0) for p in places
+            ]
+
+
 def test_a_quick_step_draws_what_a_whole_redraw_draws(site, browser):
     """Where only the points of lines change, the script redraws these alone; the picture must be the same."""
     quick = 0
@@ -354,17 +309,54 @@ def test_a_quick_step_draws_what_a_whole_redraw_draws(site, browser):
         with Visit(browser, site + path) as visit:
             visit.draw_all()
             for one in visit.page.locator(".tl-figure:has([data-texts])").all():
-                last = one.evaluate("f => f.tiedlib.states.head.states - 1")
-                for state in {last // 2, last, 0}:
-                    one.evaluate("async (f, s) => { await f.tiedlib.paint(s); }", state)
-                    stepped = drawn(one, state)
-                    one.evaluate("async (f, s) => { await f.tiedlib.paint(s, true); }", state)
-                    whole = drawn(one, state)
+                sizes = one.evaluate("f => f.tiedlib.controls.map((c) => c.texts.length)")
+                for walk in walks(sizes):
+                    for state in walk:
+                        one.evaluate("async (f, s) => { await f.tiedlib.paint(s); }", state)
+                    stepped = drawn(one, walk[-1])
+                    one.evaluate("async (f, s) => { await f.tiedlib.paint(s, true); }", walk[-1])
+                    whole = drawn(one, walk[-1])
                     assert stepped["data"] == whole["data"] and stepped["title"] == whole["title"]
-                    assert sorted(stepped["marks"].split("|")) == sorted(whole["marks"].split("|")), (path, state)
+                    assert sorted(stepped["marks"].split("|")) == sorted(whole["marks"].split("|")), (path, walk)
                     quick += 1
             assert visit.problems == []
     assert quick or not PAGES
+
+
+def test_a_link_leads_to_its_place(site, browser):
+    """Although what lies between is not laid out yet: on arrival, and within the page."""
+    path = max(PAGES, key=lambda p: len((BOOK / p).read_text(encoding="utf-8")))
+    anchors = re.findall(r'<section id="([\w-]+)"', (BOOK / path).read_text(encoding="utf-8"))[2:]
+    top = "a => { const t = document.getElementById(a).getBoundingClientRect().top; return 0 <= t && t < 150; }"
+    for anchor in {anchors[0], anchors[len(anchors) // 2]}:
+        with Visit(browser, f"{site}{path}#{anchor}", size=PHONE) as visit:
+            visit.page.wait_for_function(top, arg=anchor)
+            visit.page.evaluate("location.hash = ''; scrollTo(0, 0)")
+            visit.page.evaluate("a => { location.hash = a; }", anchor)
+            visit.page.wait_for_timeout(500)
+            assert visit.page.evaluate(f"({top})({json.dumps(anchor)})"), f"{path}#{anchor}"
+
+
+def test_a_still_picture_stands_until_somebody_comes(site, browser):
+    pages = {path: (BOOK / path).read_text(encoding="utf-8") for path, _ in figures("", None)}
+    found = [
+        p
+        for p, text in pages.items()
+        if "data-autoplay" not in text and text.count('tl-figure"') == text.count('tl-still"')
+    ]
+    if not found:
+        missing("the built book has no page of still pictures")
+    path = next((p for p in found if p.endswith("tying.html")), found[0])
+    with Visit(browser, site + path) as visit:
+        name = visit.page.locator(".tl-figure:has(.tl-still)").first.get_attribute("id")
+        figure = visit.page.locator(f"#{name}")
+        assert figure.locator(".tl-area svg").is_visible() and figure.locator(".tl-alt").count() == 1
+        assert not any("plotly.min.js" in u for u in visit.requests), "plotly.js came before it was needed"
+        figure.scroll_into_view_if_needed()
+        visit.page.mouse.move(200, 200)
+        figure.locator("svg.main-svg").first.wait_for()
+        assert figure.locator(".tl-still").count() == 0
+        assert visit.problems == []
 
 
 NOTEBOOK = """
@@ -379,13 +371,15 @@ explore(
 """
 
 
-@pytest.fixture
-def jupyterlab(tmp_path) -> Iterator[str]:
-    """A JupyterLab of its own with one notebook, stopped at the end."""
+@pytest.fixture(scope="session")
+def jupyterlab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A JupyterLab of its own with a small notebook and the book's first, stopped at the end."""
     pytest.importorskip("jupyterlab")
+    tmp_path = tmp_path_factory.mktemp("lab")
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(NOTEBOOK.strip())])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(notebook, tmp_path / "wave.ipynb")
+    shutil.copy(ROOT / "book" / "intro.ipynb", tmp_path)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -414,14 +408,21 @@ def jupyterlab(tmp_path) -> Iterator[str]:
             process.wait(30)
 
 
-def test_in_jupyterlab_the_slider_runs_python_again(jupyterlab, browser):
-    context = browser.new_context(viewport=WIDE)
-    page = context.new_page()
+def run_cells(browser: Any, address: str, count: int) -> Any:
+    """A notebook in JupyterLab after its first `count` cells were run."""
+    page = browser.new_context(viewport=WIDE).new_page()
     page.set_default_timeout(120_000)
-    page.goto(f"{jupyterlab}/lab/tree/wave.ipynb")
-    page.locator(".jp-Notebook .jp-CodeCell").first.click()
+    page.goto(address)
+    page.locator(".jp-Notebook .jp-Cell").first.click()
+    page.keyboard.press("Escape")
     page.locator(".jp-NotebookPanel .jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(state="attached")
-    page.keyboard.press("Shift+Enter")
+    for _ in range(count):
+        page.keyboard.press("Shift+Enter")
+    return page
+
+
+def test_in_jupyterlab_the_slider_runs_python_again(jupyterlab, browser):
+    page = run_cells(browser, f"{jupyterlab}/lab/tree/wave.ipynb?reset", 1)
     line = page.locator(".js-plotly-plot path.js-line").first
     line.wait_for(state="attached")
     before = line.get_attribute("d")
@@ -441,7 +442,23 @@ def test_in_jupyterlab_the_slider_runs_python_again(jupyterlab, browser):
     ).tolist()  # the readout is rounded, so the figure is compared to 0.005
     page.wait_for_function(f"y => {shown}.every((v, i) => Math.abs(v - y[i]) < 0.005)", arg=expected)
     assert page.locator("p em", has_text="Waves").count() == 1
-    context.close()
+    page.context.close()
+
+
+def test_in_jupyterlab_the_books_own_notebook_runs_and_moves(jupyterlab, browser):
+    page = run_cells(
+        browser, f"{jupyterlab}/lab/tree/intro.ipynb?reset", 3
+    )  # words, the cell that installs, the figure
+    line = page.locator(".js-plotly-plot .scatterlayer path.js-line").first
+    line.wait_for(state="attached")
+    before = line.get_attribute("d")
+    page.locator(".noUi-handle").first.focus()
+    for _ in range(4):
+        page.keyboard.press("ArrowRight")
+    changed = "d => document.querySelector('.js-plotly-plot .scatterlayer path.js-line').getAttribute('d') !== d"
+    page.wait_for_function(changed, arg=before)
+    assert page.locator(".jp-OutputArea-output .jp-RenderedText[data-mime-type*=stderr]").count() == 0
+    page.context.close()
 
 
 @pytest.fixture(scope="session")
@@ -464,3 +481,34 @@ def test_the_figures_work_in_a_teachers_own_book(teachers_book, browser):
         assert visit.page.locator("mjx-container").count() > 0
         assert visit.outside() == []
         assert visit.problems == []
+
+
+PIXELS = """async (figure, [rows, columns]) => {  // the middle of each cell of the image, from the lowest row
+    const image = new Image();
+    image.src = figure.querySelector("svg image").getAttribute("href");
+    await image.decode();
+    const canvas = new OffscreenCanvas(image.width, image.height), pen = canvas.getContext("2d");
+    pen.drawImage(image, 0, 0);
+    const at = (k, n, size) => Math.floor(((k + 0.5) / n) * size);
+    return Array.from({ length: rows }, (_, r) => Array.from({ length: columns }, (_, c) =>
+        [...pen.getImageData(at(c, columns, image.width), at(rows - 1 - r, rows, image.height), 1, 1).data].slice(0, 3)));
+}"""
+
+
+def test_the_colour_of_a_cell_is_the_colour_of_its_number(teachers_book, browser):
+    """Two panels, a colour bar, a logarithmic axis, a line more in some states than in others."""
+    with served(teachers_book) as home, Visit(browser, home + "figures.html") as visit:
+        visit.draw_all()
+        figure = visit.page.locator(".tl-figure", has=visit.page.locator("svg image")).first
+        text, seen = packed(figure, teachers_book), []
+        for state in range(4):
+            figure.evaluate("async (f, s) => { await f.tiedlib.paint(s); }", state)
+            expected = states.unpack(text, state)
+            agree(drawn(figure, state), expected)
+            z = expected["data"][0]["z"]
+            rows, columns = z.shape
+            pixels = np.array(figure.evaluate(PIXELS, [rows, columns]))
+            shades = sample_colorscale(plots.SEQUENTIAL, ((z - z.min()) / np.ptp(z)).ravel(), colortype="tuple")
+            np.testing.assert_allclose(pixels, 255 * np.array(shades).reshape(rows, columns, 3), atol=3)
+            seen.append((pixels.tolist(), len(expected["data"])))
+        assert len({json.dumps(s) for s in seen}) == 4 and {n for _, n in seen} == {2, 3}

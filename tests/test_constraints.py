@@ -51,7 +51,7 @@ def test_every_dependency_of_every_extra_is_pinned_within_its_range(requirement:
 
 def test_the_package_alone_needs_torch_and_jaxtyping_only() -> None:
     assert {Requirement(r).name for r in PROJECT["dependencies"]} == {"torch", "jaxtyping"}
-    assert set(EXTRAS) == {"lab", "book", "test", "homework", "cluster"}
+    assert set(EXTRAS) == {"lab", "book", "test", "homework", "cluster", "pdf"}
 
 
 def test_one_name_has_one_range() -> None:

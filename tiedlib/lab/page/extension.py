@@ -8,7 +8,20 @@ from typing import Any
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
 from tiedlib import __version__
-from tiedlib.lab.page import BUILD_VARIABLE, assets, cards, figures, formulas, look, reference, register, themes
+from tiedlib.lab.page import (
+    BUILD_VARIABLE,
+    assets,
+    cards,
+    figures,
+    formulas,
+    look,
+    parts,
+    reference,
+    register,
+    single,
+    still,
+    themes,
+)
 
 OTHER_BUILDERS = ("text", "latex", "epub", "man", "texinfo")
 
@@ -44,7 +57,7 @@ def _write_assets(app: Any) -> None:
     assets.copy_all(outdir, scripts=not app.config.tiedlib_look)
     folder = outdir / "_static" / "tiedlib"
     (folder / "figures.js").write_text(themes.script() + _static("figures.js"), encoding="utf-8")
-    (folder / "figures.css").write_text(_static("figures.css"), encoding="utf-8")
+    (folder / "figures.css").write_text(still.css() + _static("figures.css"), encoding="utf-8")
     app.add_js_file("tiedlib/figures.js", defer="defer")
     app.add_css_file("tiedlib/figures.css")
     look.write(app, folder)
@@ -64,6 +77,8 @@ def connect(app: Any) -> dict[str, Any]:
     app.add_node(cards.CardNode, html=(cards.visit_card, cards.depart_card), **passing)
     app.add_node(cards.SummaryNode, html=(cards.visit_summary, cards.depart_summary), **passing)
     app.add_node(register.ClaimsNode)
+    app.add_node(parts.ChaptersNode)
+    app.add_directive("chapters", parts.Chapters)
     app.add_directive("claims", register.Claims)
     app.add_directive("library", reference.Library)
     app.add_post_transform(CollapseCards)
@@ -74,7 +89,9 @@ def connect(app: Any) -> dict[str, Any]:
     app.connect("env-merge-info", register.merge)
     app.connect("env-updated", register.outdated)
     app.connect("doctree-resolved", register.resolve)
+    app.connect("doctree-resolved", parts.resolve)
     app.connect("html-page-context", look.page, priority=900)
+    single.connect(app)
     app.connect("build-finished", formulas.finish)
     app.connect("build-finished", _end_build)
     return {"version": __version__, "env_version": 1, "parallel_read_safe": True, "parallel_write_safe": True}

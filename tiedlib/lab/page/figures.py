@@ -7,7 +7,6 @@ script loads from a folder as well as from a server, which a JSON request does n
 import hashlib
 import itertools
 import json
-import re
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,10 @@ import numpy as np
 from docutils import nodes
 
 from tiedlib.lab.page import states
+from tiedlib.lab.page.still import still
+from tiedlib.lab.page.still.paint import plain
 
 FOLDER = "_static/states"
-_TAGS = re.compile(r"&lt;(/?(?:b|i|em|strong|sub|sup)|br/?)&gt;")  # what plotly reads as tags in a title
 TABLE_ROWS = 200
 
 
@@ -64,7 +64,11 @@ def tables(figure: states.Spec) -> list[tuple[str, list[str], list[list[str]]]]:
             xs = list(trace.get("x", range(len(grid[0]) if grid else 0)))
             ys = list(trace.get("y", range(len(grid))))
             rows = [[_number(y), *map(_number, row)] for y, row in zip(ys, grid, strict=False)]
-            found.append((name, ["", *map(_number, xs)], rows))
+            ways = (
+                _title(figure, str(trace.get("yaxis", "y")), "row"),
+                _title(figure, str(trace.get("xaxis", "x")), "column"),
+            )
+            found.append((name, [" \\ ".join(ways), *map(_number, xs)], rows))
             continue
         y = list(trace.get("y", trace.get("values", [])))
         x = list(trace.get("x", trace.get("labels", range(len(y)))))
@@ -126,14 +130,14 @@ def figure_html(payload: dict[str, Any], identifier: str, autoplay: bool = False
     title = figure["layout"].get("title", {})
     title = str((title.get("text") if isinstance(title, dict) else title) or "")
     if figure["layout"].get("template") == "tiedlib" and title:
-        shown = _TAGS.sub(r"<\1>", escape(title))
-        controls += f'<p class="tl-title">{shown}</p>'
+        controls += f'<p class="tl-title">{plain(title)}</p>'
     height = int(figure["layout"].get("height") or 400)
     alt = escape(payload["alt"])
     return (
         f'<div class="tl-figure" id="{identifier}" data-states="{key(payload)}" data-height="{height}"'
         f"{' data-autoplay' if autoplay else ''}>{controls}"
-        f'<div class="tl-plot" style="--tl-height:{height}px" data-alt="{alt}"><p class="tl-alt">{alt}</p></div>'
+        f'<div class="tl-plot" style="--tl-height:{height}px" data-alt="{alt}">{still(figure, height)}'
+        f'<p class="tl-alt">{alt}</p></div>'
         f'<p class="tl-live" role="status" aria-live="polite"></p>'
         f'<button type="button" class="tl-table-button" aria-expanded="false" aria-controls="{identifier}-table">'
         "Data as a table</button>"

@@ -18,10 +18,12 @@ from tiedlib.lab.page import assets
 
 log = logging.getLogger(__name__)
 Formula = tuple[str, bool]
-_ELEMENT = re.compile(r'<(span|div) class="math notranslate nohighlight"[^>]*>.*?</\1>(?!\s*\\\])', re.DOTALL)
+_ELEMENT = re.compile(
+    r'<(?P<tag>span|div) class="math notranslate nohighlight"[^>]*>.*?</(?P=tag)>(?!\s*\\\])', re.DOTALL
+)
+_WITH_CLOSING = re.compile(rf"(?P<element>{_ELEMENT.pattern})(?P<after>[,.;:!?)\]”’]*)", re.DOTALL)  # see `replace`
 _TEX = re.compile(r"\\\((?P<inline>.*?)\\\)|\\\[(?P<display>.*?)\\\]", re.DOTALL)
 FONTS = "mathjax/output/chtml/fonts/woff-v2"
-JOINER, CLOSING = "\u2060", tuple(",.;:!?)]”’")  # no line begins with a comma that belongs to a formula
 MEMORY = "tiedlib-formulas.json"
 
 
@@ -62,17 +64,17 @@ def find(page: str) -> list[Formula]:
 
 
 def replace(page: str, made: dict[Formula, str]) -> str:
-    """The page with its TeX replaced by what was typeset."""
+    """The page with its TeX replaced by what was typeset; no line begins with a comma that belongs to a formula."""
 
     def formula(match: re.Match[str]) -> str:
         display = match["display"] is not None
         return made[html.unescape(match["display"] if display else match["inline"]).strip(), display]
 
     def element(match: re.Match[str]) -> str:
-        done = _TEX.sub(formula, match.group())
-        return done + JOINER if page[match.end() : match.end() + 1] in CLOSING else done
+        done = _TEX.sub(formula, match["element"])
+        return f'<span class="tl-together">{done}{match["after"]}</span>' if match["after"] else done
 
-    return _ELEMENT.sub(element, page)
+    return _WITH_CLOSING.sub(element, page)
 
 
 def finish(app: Any, error: Exception | None) -> None:

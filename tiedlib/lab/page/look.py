@@ -39,9 +39,9 @@ def configure(app: Any, config: Any) -> None:
 
 
 def write(app: Any, folder: Path) -> None:
-    """The style sheet of the look, and the picture of the tab."""
+    """The style sheet of the look, the picture of the tab, and the script that every page runs."""
     if app.config.tiedlib_look:
-        for name in ("look.css", "favicon.svg"):
+        for name in ("look.css", "favicon.svg", "reach.js"):
             text = _package_file("static", name).read_text(encoding="utf-8")
             (folder / name).write_text(text, encoding="utf-8")
         app.add_css_file("tiedlib/look.css", priority=900)

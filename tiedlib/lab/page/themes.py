@@ -27,6 +27,13 @@ def is_stock(template: Any) -> bool:
     return not template or template == "tiedlib" or _text(template) in _stock()
 
 
+def swap() -> dict[str, str]:
+    """Each colour of the light palette with its fellow of the dark one."""
+    from tiedlib.lab import plots
+
+    return dict(zip(plots.LIGHT.values(), plots.DARK.values(), strict=True)) | {plots.QUIET[0]: plots.QUIET[1]}
+
+
 def script() -> str:
     """The templates and the colours of both themes as one line of JavaScript for the page's script."""
     from tiedlib.lab import plots
@@ -34,5 +41,4 @@ def script() -> str:
     themes = {name: plots.template(name).to_plotly_json() for name in plots.SURFACES}
     for theme in themes.values():
         theme["layout"] |= {"paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)"}
-    swap = dict(zip(plots.LIGHT.values(), plots.DARK.values(), strict=True)) | {plots.QUIET[0]: plots.QUIET[1]}
-    return f"window.tiedlibThemes = {json.dumps({'templates': themes, 'swap': swap}, separators=(',', ':'))};\n"
+    return f"window.tiedlibThemes = {json.dumps({'templates': themes, 'swap': swap()}, separators=(',', ':'))};\n"

@@ -92,8 +92,11 @@
     }
   }
 
-  /* What differs between two states, where it is no more than the points of lines on fixed axes and the title: plotly then
-     redraws these lines alone, several times faster. Otherwise null. */
+  /* What differs between two states, where it is no more than the places of points and bars on fixed axes and the title: these
+     alone are then drawn anew, several times faster. Otherwise null. */
+  const steppable = ({ type, visible, stackgroup, error_x, error_y, text, marker }) => visible === true && !stackgroup &&
+    (type === "scatter" || type === "bar") && !error_x?.visible && !error_y?.visible && !listed(text) && !Object.values(marker ?? {}).some(listed);
+  const listed = (value) => Array.isArray(value) || ArrayBuffer.isView(value);
   const lightChange = (states, from, to, plot) => {
     const traces = new Map();
     let title = null;
@@ -104,11 +107,9 @@
       if (path.join() === "layout,title,text" && !plot.classList.contains("tl-foreign")) { title = values[index[to]].v; continue; }
       if (part !== "data" || path.length !== 3 || (key !== "x" && key !== "y")) return null;
       const full = plot._fullData?.find((t) => t.index === i);
-      if (!full || full.type !== "scatter" || full.stackgroup || full.visible !== true) return null;
-      for (const axis of [full.xaxis, full.yaxis]) {
-        const { autorange, type } = plot._fullLayout[`${axis[0]}axis${axis.slice(1)}`];
-        if (autorange !== false || type === "category") return null;
-      }
+      if (!full || !steppable(full)) return null;
+      const axis = full[`${key}axis`], { autorange, type } = plot._fullLayout[`${axis[0]}axis${axis.slice(1)}`];
+      if (autorange !== false || type === "category") return null;
       if (!traces.has(i)) traces.set(i, {});
       traces.get(i)[key] = states.value(values[index[to]]);
     }
@@ -198,7 +199,8 @@
       const name = trace.name || titleOf(layout, trace.yaxis || "y", `series ${i + 1}`);
       if (trace.z) {
         const xs = trace.x ?? [...trace.z[0]].map((_, j) => j), ys = trace.y ?? [...trace.z].map((_, j) => j);
-        found.push(tableOf(name, ["", ...Array.from(xs, number)], Array.from(trace.z, (row, j) => [ys[j], ...row])));
+        const corner = `${titleOf(layout, trace.yaxis || "y", "row")} \\ ${titleOf(layout, trace.xaxis || "x", "column")}`;
+        found.push(tableOf(name, [corner, ...Array.from(xs, number)], Array.from(trace.z, (row, j) => [ys[j], ...row])));
         return;
       }
       let y = Array.from(trace.y ?? trace.values ?? []), x = Array.from(trace.x ?? trace.labels ?? y.map((_, j) => j));
@@ -299,17 +301,46 @@
     }
     async paint(state, whole = false) {
       const light = this.drawn && !whole && this.worn === theme() ? lightChange(this.states, this.shown, state, this.plot) : null;
-      if (light) await this.step(light);
-      else await this.redraw(state);
+      try {
+        if (light) this.step(light);
+        else await this.redraw(state);
+      } catch (error) {
+        if (!light) throw error;
+        await this.redraw(state);
+      }
       this.shown = state;
       this.element.dataset.drawn = state;
       clearTimeout(this.tabulating);
       this.tabulating = setTimeout(() => this.tabulate(), 250);
     }
-    async step({ traces, title }) {
-      const still = { transition: { duration: 0 }, frame: { duration: 0, redraw: false }, mode: "immediate" };
+    /* plotly's own modules, without what has not changed: defaults, axes, legend. These are its inner parts, and its version is
+       pinned; where another version has other parts, the whole is drawn. */
+    step({ traces, title }) {
+      const { plot } = this, touched = new Set();
       if (title !== null && this.title) entitle(this.title, title);
-      if (traces.size) await window.Plotly.animate(this.plot, { data: [...traces.values()], traces: [...traces.keys()] }, still);
+      for (const [i, change] of traces) {
+        const full = plot._fullData.find((trace) => trace.index === i);
+        Object.assign(plot.data[i], change);
+        Object.assign(full, change);
+        full._length = Math.min(...[full.x?.length, full.y?.length].filter((n) => n !== undefined));
+        touched.add(full._module);
+      }
+      plot._fullData.forEach((full, at) => { // all of a kind: a bar may stand on another
+        if (!touched.has(full._module) || full.visible !== true) return;
+        const points = full._module.calc(plot, full);
+        points[0].t ??= {};
+        points[0].trace = full;
+        plot.calcdata[at] = points;
+      });
+      for (const panel of Object.values(plot._fullLayout._plots)) {
+        for (const module of touched) {
+          const mine = plot.calcdata.filter(([{ trace }]) => trace._module === module && trace.visible === true && trace.xaxis + trace.yaxis === panel.id);
+          if (!mine.length) continue;
+          module.crossTraceCalc?.(plot, panel);
+          module.plot(plot, panel, mine, panel.plot.select(`.${module.layerName || `${module.name}layer`}`));
+        }
+      }
+      for (const module of touched) module.style(plot);
     }
     async redraw(state) {
       const figure = this.states.figure(state);
@@ -329,7 +360,13 @@
         this.drawn = true;
       }
       this.worn = theme();
-      await window.Plotly.react(this.plot, data, layout, { displayModeBar: false, responsive: true, showTips: false });
+      const options = { displayModeBar: false, responsive: true, showTips: false };
+      try {
+        await window.Plotly.react(this.plot, data, layout, options);
+      } catch { // it keeps what it has computed of unchanged traces, and with some contour lines stumbles over it
+        window.Plotly.purge(this.plot);
+        await window.Plotly.newPlot(this.plot, data, layout, options);
+      }
     }
     tabulate() {
       if (this.states && this.table.classList.contains("tl-open"))
@@ -382,18 +419,28 @@
     if (target && target.tagName === "DETAILS") target.open = true;
   };
 
-  /* What scrolls sideways inside itself (wide formulas and tables on a phone) can be reached by keyboard; what fits is no stop. */
-  const reachable = () => {
-    for (const box of document.querySelectorAll("div.math, mjx-container[display], .pst-scrollable-table-container, .tl-scroll"))
-      if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
-      else box.removeAttribute("tabindex");
-  };
+  /* A still picture needs no script. The first sign that somebody is there (a pointer, a finger, a key, a scroll) brings the figure
+     that moves; until then plotly.js, which takes a phone a second to read, does not hold up the page. */
+  const awake = new Promise((done) => {
+    const signs = ["pointermove", "pointerdown", "touchstart", "keydown", "wheel", "scroll", "focusin"];
+    const wake = ({ type, target }) => {
+      if (type === "scroll" && target !== document) return; // the theme scrolls its side bar by itself
+      for (const sign of signs) removeEventListener(sign, wake, true);
+      done();
+    };
+    for (const sign of signs) addEventListener(sign, wake, { capture: true, passive: true });
+  });
 
   // ---- start ------------------------------------------------------------------------------------------------------------
   const start = () => {
     const figures = [...document.querySelectorAll(".tl-figure")].map((element) => new Figure(element));
     const watch = new IntersectionObserver((entries) => {
-      for (const { isIntersecting, target } of entries) if (isIntersecting) { watch.unobserve(target); target.tiedlib.near(); }
+      for (const { isIntersecting, target } of entries) {
+        if (!isIntersecting) continue;
+        watch.unobserve(target);
+        if (target.querySelector(".tl-still")) awake.then(() => target.tiedlib.near());
+        else target.tiedlib.near();
+      }
     }, { rootMargin: "150px" });
     const playing = new IntersectionObserver((entries) => {
       for (const { isIntersecting, target } of entries)
@@ -411,9 +458,6 @@
     addEventListener("hashchange", openTarget);
     document.querySelectorAll(".tl-claims").forEach(filterable);
     openTarget();
-    reachable();
-    addEventListener("resize", reachable);
-    addEventListener("load", reachable);
   };
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
   else start();
