@@ -1,6 +1,7 @@
 """The one loop: equal to a loop written out with torch's own parts, and resumable at every step."""
 
 import copy
+import itertools
 
 import pytest
 import torch
@@ -156,23 +157,93 @@ def test_model_is_in_training_mode_after_an_evaluation_between_events():
     assert modes == [True, True]
 
 
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (lambda m, o: list(fit(m, [], o, loss=loss, epochs=1)), "batches gave nothing in epoch 0"),
-        (lambda m, o: list(fit(m, [], o, loss=loss, epochs=-1)), "epochs is -1"),
-        (lambda m, o: list(fit(m, [], o, loss=loss, epochs=1, clip=0.0)), "clip is 0.0"),
-        (lambda m, o: list(fit(m, [], o, loss=loss, epochs=1, clip=float("nan"))), "clip is nan"),
-        (lambda m, o: evaluate(m, [], loss=loss), "batches is empty"),
-        (lambda m, o: minibatches(torch.ones(2), batch_size=0), "batch_size is 0"),
-        (lambda m, o: minibatches(torch.ones(2), torch.ones(3), batch_size=1), r"lengths \[2, 3\]"),
-        (lambda m, o: minibatches(batch_size=1), "at least one"),
-    ],
-)
-def test_bad_input_is_named(call, words):
+def with_weight(value):
+    return {"loss": loss, "weight": lambda batch: value}
+
+
+def zero_rows():
+    return [(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64))]
+
+
+BAD = [
+    (lambda m, o: list(fit(m, [], o, loss=loss, epochs=1)), ValueError, "batches gave nothing in epoch 0"),
+    (lambda m, o: list(fit(m, [], o, loss=loss, epochs=-1)), ValueError, "epochs is -1; it must be at least 0"),
+    (lambda m, o: list(fit(m, [], o, loss=loss, epochs=1.5)), TypeError, "epochs is 1.5; it must be a whole number"),
+    (lambda m, o: list(fit(m, [], o, loss=loss, epochs=float("nan"))), TypeError, "epochs is nan"),
+    (lambda m, o: list(fit(m, [], o, loss=loss, epochs=True)), TypeError, "epochs is True"),
+    (lambda m, o: list(fit(m, [], o, loss=loss, epochs=1, clip=0.0)), ValueError, "clip is 0.0"),
+    (lambda m, o: list(fit(m, [], o, loss=loss, epochs=1, clip=float("nan"))), ValueError, "clip is nan"),
+    (
+        lambda m, o: list(fit(m, [data()], o, loss=lambda m, b: m(b[0]), epochs=1)),
+        ValueError,
+        r"shape \(10, 2\); it must",
+    ),
+    (lambda m, o: list(fit(m, [data()], o, loss=lambda m, b: 1.0, epochs=1)), TypeError, "loss gave a float"),
+    (lambda m, o: list(fit(m, [data()], o, epochs=1, **with_weight(-1.0))), ValueError, "weight gave -1.0"),
+    (lambda m, o: list(fit(m, [data()], o, epochs=1, **with_weight(float("nan")))), ValueError, "weight gave nan"),
+    (lambda m, o: list(fit(m, [data()], o, epochs=1, **with_weight(0))), ValueError, "weight gave 0 for every batch"),
+    (lambda m, o: list(fit(m, zero_rows(), o, loss=loss, epochs=1)), FloatingPointError, "the loss is nan by step 1"),
+    (lambda m, o: evaluate(m, [], loss=loss), ValueError, "batches is empty"),
+    (lambda m, o: evaluate(m, zero_rows(), loss=loss), ValueError, "batches is empty"),
+    (lambda m, o: evaluate(m, [data()], loss=lambda m, b: m(b[0])), ValueError, r"shape \(10, 2\)"),
+    (lambda m, o: evaluate(m, [data()], loss=lambda m, b: 0.5), TypeError, "loss gave a float"),
+    (lambda m, o: evaluate(m, [data()], **with_weight(float("inf"))), ValueError, "weight gave inf"),
+    (lambda m, o: minibatches(torch.ones(2), batch_size=0), ValueError, "batch_size is 0"),
+    (lambda m, o: minibatches(torch.ones(2), batch_size=2.0), TypeError, "batch_size is 2.0"),
+    (lambda m, o: minibatches(torch.ones(2), batch_size=float("nan")), TypeError, "batch_size is nan"),
+    (lambda m, o: minibatches(torch.ones(2), torch.ones(3), batch_size=1), ValueError, r"lengths \[2, 3\]"),
+    (lambda m, o: minibatches(torch.ones(2), torch.tensor(1.0), batch_size=1), ValueError, r"tensors\[1\] is a scalar"),
+    (lambda m, o: minibatches(batch_size=1), ValueError, "at least one"),
+]
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(("call", "error", "words"), BAD)
+def test_bad_input_is_named(call, error, words):
     model = nn.Linear(3, 2)
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(error, match=words):
         call(model, SGD(model.parameters()))
+
+
+def test_a_batch_without_rows_counts_for_nothing():
+    model, rows = nn.Linear(3, 2), data()
+    assert evaluate(model, [rows, *zero_rows()], loss=loss) == evaluate(model, [rows], loss=loss)
+
+
+@pytest.mark.parametrize(("dtype", "count"), [(torch.float16, 2049), (torch.bfloat16, 300), (torch.float64, 20)])
+def test_the_mean_is_kept_in_double_whatever_the_loss_is(dtype, count):
+    """Added one by one, 2049 ones end at 2048 in float16 and 300 at 256 in bfloat16; the mean must stay 1."""
+    model = Scalar().to(dtype)
+    batches = [torch.ones(1, dtype=dtype)] * count
+
+    def one(model, batch):
+        return (0 * model.weight + batch).sum()
+
+    assert evaluate(model, batches, loss=one) == 1.0
+    events = list(fit(model, batches[:300], SGD(model.parameters(), lr=0.1), loss=one, epochs=1))
+    assert events[-1].loss == 1.0
+
+
+def test_minibatches_of_tensors_that_are_not_contiguous():
+    x = torch.arange(12).reshape(3, 4).T
+    batches = list(minibatches(x, batch_size=3, generator=torch.Generator().manual_seed(0)))
+    order = torch.randperm(4, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(torch.cat([b for (b,) in batches]), x[order])
+
+
+def test_the_mean_of_batch_gradients_is_the_whole_gradient():
+    """Over all batches of 2 of 5 rows, each equally likely: what makes a shuffled batch an honest sample."""
+    x, y = data(5)
+    model = nn.Linear(3, 2).double()
+    parameters = list(model.parameters())
+
+    def gradient(rows):
+        value = F.cross_entropy(model(x[rows].double()), y[rows])
+        return torch.cat([g.flatten() for g in torch.autograd.grad(value, parameters)])
+
+    pairs = list(itertools.combinations(range(5), 2))
+    mean = torch.stack([gradient(list(pair)) for pair in pairs]).mean(0)
+    torch.testing.assert_close(mean, gradient(list(range(5))), rtol=1e-12, atol=1e-14)
 
 
 def test_an_iterator_that_is_used_up_is_said():

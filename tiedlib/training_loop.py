@@ -7,6 +7,7 @@ checkpoints and early stopping are built by whoever consumes the events, so ther
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -77,11 +78,12 @@ def fit(
     progress    where to continue (from an event of an earlier run)
 
     The model is put into training mode at every step, so an evaluation between two events cannot leave it in the wrong
-    one. Raises ValueError for epochs < 0, clip ≤ 0 or a pass without batches, FloatingPointError at a loss that is not
-    finite (looked at every 50 steps and at the end of a pass, to keep the device from waiting).
+    one. Raises ValueError for epochs < 0, clip ≤ 0, a loss that is no scalar, a weight that is negative or not finite, or a
+    pass without batches or with weights of 0 alone; TypeError for epochs that is no whole number or a loss that is no tensor;
+    FloatingPointError at a loss that is not finite (looked at every 50 steps and at the end of a pass, to keep the device
+    from waiting).
     """
-    if epochs < 0:
-        raise ValueError(f"epochs is {epochs}; it must be at least 0")
+    _check_count("epochs", epochs, 0)
     if clip is not None and not clip > 0:
         raise ValueError(f"clip is {clip}; it must be positive, or None for no clipping")
     parameters = list(model.parameters())
@@ -94,11 +96,12 @@ def fit(
             model.train()
             optimizer.zero_grad(set_to_none=True)
             value, carry = loss(model, batch, at.carry) if stateful else (loss(model, batch), None)
+            _check_scalar(value)
             value.backward()
             if clip is not None:
                 norm = nn.utils.clip_grad_norm_(parameters, clip)
             optimizer.step()
-            value, w = value.detach(), weigh(batch)
+            value, w = value.detach(), _weight(weigh, batch)
             total = w * value.double() if at.loss_sum is None else at.loss_sum + w * value.double()
             at = Progress(at.epoch, at.step + 1, total, at.weight_sum + w, _detach(carry))
             if at.step % 50 == 0:
@@ -109,6 +112,8 @@ def fit(
                 f"batches gave nothing in epoch {at.epoch}; an iterator can be walked only once, pass a list or a function"
             )
         _check_finite(at.loss_sum, at, norm)
+        if at.weight_sum == 0:
+            raise ValueError(f"weight gave 0 for every batch of epoch {at.epoch}; a mean needs a weight above 0")
         mean = float(at.loss_sum) / at.weight_sum
         if scheduler is not None:
             scheduler.step()
@@ -129,7 +134,8 @@ def evaluate(
 
         L = Σ_b w_b loss(model, b) / Σ_b w_b          exp(L) is the perplexity where loss is nats a token
 
-    Arguments as for `fit`. Raises ValueError where there are no batches.
+    Arguments as for `fit`; a batch of weight 0 counts for nothing. Raises ValueError where there are no batches, and for a
+    loss or a weight as `fit` does.
     """
     modes = [(module, module.training) for module in model.modules()]
     weigh = weight or _length
@@ -138,8 +144,10 @@ def evaluate(
     try:
         for batch in batches:
             value, carry = loss(model, batch, carry) if stateful else (loss(model, batch), None)
-            w = weigh(batch)
-            total, weights = total + w * value.double().to(total.device), weights + w
+            _check_scalar(value)
+            w = _weight(weigh, batch)
+            if w:  # 0 · NaN is NaN, and the mean of no rows is NaN
+                total, weights = total + w * value.double().to(total.device), weights + w
     finally:
         for module, mode in modes:
             module.training = mode
@@ -154,10 +162,12 @@ def minibatches(
     """Cut tensors of the same length n into tuples of batch_size rows, in order, or shuffled where a generator is given.
 
     The last batch holds the remaining n mod batch_size rows unless drop_last. Raises ValueError for batch_size < 1, no
-    tensors, or unequal lengths (also when the first batch is not yet asked for).
+    tensors, one without rows to cut, or unequal lengths; TypeError for a batch_size that is no whole number (all of them also
+    when the first batch is not yet asked for).
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+    _check_count("batch_size", batch_size, 1)
+    if scalars := [k for k, t in enumerate(tensors) if t.ndim == 0]:
+        raise ValueError(f"tensors[{scalars[0]}] is a scalar; each needs a first axis to cut")
     lengths = [len(t) for t in tensors]
     if len(set(lengths)) != 1:
         raise ValueError(f"tensors have lengths {lengths}; give at least one, all equally long")
@@ -190,6 +200,27 @@ def _detach(carry: Any) -> Any:
     if isinstance(carry, (tuple, list)):
         return type(carry)(_detach(c) for c in carry)
     return carry
+
+
+def _check_count(name: str, value: int, least: int) -> None:
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
+        raise TypeError(f"{name} is {value!r}; it must be a whole number")
+    if value < least:
+        raise ValueError(f"{name} is {value}; it must be at least {least}")
+
+
+def _check_scalar(value: Any) -> None:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"loss gave a {type(value).__name__}; it must give a tensor")
+    if value.numel() != 1:
+        raise ValueError(f"loss gave a tensor of shape {tuple(value.shape)}; it must give a scalar")
+
+
+def _weight(weigh: Callable[[Any], float], batch: Any) -> float:
+    w = float(weigh(batch))
+    if not 0 <= w < math.inf:
+        raise ValueError(f"weight gave {w} for a batch; it must be finite and at least 0")
+    return w
 
 
 def _check_finite(total: Tensor, at: Progress, norm: Tensor | None) -> None:
