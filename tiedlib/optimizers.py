@@ -5,139 +5,295 @@ Explained in the chapter `optimizers`. A rule maps a gradient to a step and know
     step, state = rule(grad, state, param, **hyper)        θ ← θ + step,    state = {} before the first step
 
 so that one rule serves a training loop, a batched grid of models under `torch.func.vmap`, and a proof. States and
-hyper-parameters carry torch's names. Sources: Robbins & Monro 1951 (SGD); Kingma & Ba 2015, arXiv:1412.6980, Algorithm 1 (Adam).
+hyper-parameters carry torch's names; one that is a tensor is never looked at, so that it may differ from run to run of a
+grid. Every rule raises ValueError for a hyper-parameter outside its range (lr > 0, eps > 0, coefficients in [0, 1), penalties
+≥ 0), a sparse gradient or unequal shapes, TypeError for integers. Not here: amsgrad, maximize, complex numbers.
+
+Sources: Robbins & Monro 1951 (SGD); Polyak 1964 and Sutskever et al. 2013 (momentum); Duchi et al. 2011 (AdaGrad); Tieleman &
+Hinton 2012, lecture 6.5 (RMSProp); Kingma & Ba 2015, arXiv:1412.6980 (Adam); Loshchilov & Hutter 2019, arXiv:1711.05101 (AdamW).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any
+from inspect import Parameter, Signature, signature
+from numbers import Real
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["SGD", "Adam", "RuleOptimizer", "adam", "sgd"]
+__all__ = [
+    *("SGD", "Adagrad", "Adam", "AdamW", "Momentum", "RMSprop", "RuleOptimizer"),
+    *("adagrad", "adam", "adamw", "momentum", "rmsprop", "sgd"),
+]
 
 State = dict[str, Any]
+Array = Float[Tensor, "*shape"]
+Step = tuple[Array, State]
+Scalar = int | float | Float[Tensor, ""]  # a tensor where a grid of runs has one value each
 
 
-def sgd(
-    grad: Float[Tensor, "*shape"],
-    state: State,
-    param: Float[Tensor, "*shape"],
-    *,
-    lr: float = 1.0,
-    weight_decay: float = 0.0,
-) -> tuple[Float[Tensor, "*shape"], State]:
+def sgd(grad: Array, state: State, param: Array, *, lr: Scalar = 1e-3, weight_decay: Scalar = 0.0) -> Step:
     """Δθ = −η (g + λθ).   Plain stochastic gradient descent; λ = weight_decay, the gradient of ½λ‖θ‖²."""
-    if weight_decay:
-        grad = grad + weight_decay * param
-    return -lr * grad, state
+    _check(grad, param, lr=lr, weight_decay=weight_decay)
+    return -lr * _penalized(grad, param, weight_decay), state
+
+
+def momentum(
+    grad: Array, state: State, param: Array, *, lr: Scalar = 1e-3, momentum: Scalar = 0.9, dampening: Scalar = 0.0,
+    weight_decay: Scalar = 0.0, nesterov: bool = False, averaged: bool = False,
+) -> Step:  # fmt: skip
+    """m_t = μm_{t−1} + (1−d)g_t,   Δθ = −ηm_t;   nesterov: Δθ = −η (g_t + μm_t)        heavy ball, as torch.optim.SGD
+
+    Here d is the dampening, and m₁ = g₁ whatever d (torch's start). averaged=True is the other convention, a running mean:
+
+        m₀ = 0,   m_t = βm_{t−1} + (1−β)g_t,   Δθ = −ηm_t        β = momentum; nesterov: Δθ = −η ((1−β)g_t + βm_t)
+
+    It equals the heavy ball at the rate η(1−β). Polyak 1964; Nesterov's form as in Sutskever et al. 2013, section 2.
+    """
+    _check(grad, param, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay)
+    if (nesterov or averaged) and not _is_zero(dampening):
+        raise ValueError(f"dampening is {dampening}; it must be 0 with nesterov or averaged")
+    grad = _penalized(grad, param, weight_decay)
+    m = state.get("momentum_buffer")
+    share = (1 - momentum) * grad if averaged else grad
+    m = share if m is None else momentum * m + (share if _is_zero(dampening) else (1 - dampening) * grad)
+    return -lr * (share + momentum * m if nesterov else m), {"momentum_buffer": m}
+
+
+def adagrad(
+    grad: Array, state: State, param: Array, *, lr: Scalar = 1e-2, lr_decay: Scalar = 0.0,
+    weight_decay: Scalar = 0.0, initial_accumulator_value: Scalar = 0.0, eps: Scalar = 1e-10,
+) -> Step:  # fmt: skip
+    """v_t = v_{t−1} + g²,   Δθ = −η g / (√v_t + ε),   elementwise; v₀ = initial_accumulator_value.
+
+    With lr_decay c the rate is η / (1 + (t−1)c). Duchi et al. 2011, section 5, diagonal form; ε as in torch. v is kept as sum.
+    """
+    start = initial_accumulator_value
+    _check(grad, param, lr=lr, lr_decay=lr_decay, weight_decay=weight_decay, initial_accumulator_value=start, eps=eps)
+    grad = _penalized(grad, param, weight_decay)
+    step = state.get("step", 0) + 1
+    v = (state["sum"] if state else start) + grad.square()
+    return -lr / (1 + (step - 1) * lr_decay) * grad / (v.sqrt() + eps), {"step": step, "sum": v}
+
+
+def rmsprop(
+    grad: Array, state: State, param: Array, *, lr: Scalar = 1e-2, alpha: Scalar = 0.99, eps: Scalar = 1e-8,
+    weight_decay: Scalar = 0.0, momentum: Scalar = 0.0, centered: bool = False,
+) -> Step:  # fmt: skip
+    """v₀ = 0,   v_t = αv_{t−1} + (1−α)g²,   Δθ = −η g / (√v_t + ε),   elementwise; the slides' β is alpha.
+
+    centered takes √(v_t − ḡ_t²) with ḡ_t the running mean of g, the gradient's standard deviation. With momentum μ the
+    ratio r = g / (√v_t + ε) is gathered: B_t = μB_{t−1} + r, Δθ = −ηB_t. The zero start is not corrected. Tieleman & Hinton 2012.
+    """
+    _check(grad, param, lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum)
+    grad = _penalized(grad, param, weight_decay)
+    new = {"step": state.get("step", 0) + 1, "square_avg": _mean(state.get("square_avg"), grad.square(), alpha)}
+    v = new["square_avg"]
+    if centered:
+        new["grad_avg"] = _mean(state.get("grad_avg"), grad, alpha)
+        v = (v - new["grad_avg"].square()).clamp(min=0).nan_to_num(math.inf)  # rounded below 0; inf − inf for huge g
+    ratio = grad / (v.sqrt() + eps)
+    if not _is_zero(momentum):
+        ratio = new["momentum_buffer"] = momentum * state.get("momentum_buffer", 0.0) + ratio
+    return -lr * ratio, new
 
 
 def adam(
-    grad: Float[Tensor, "*shape"],
-    state: State,
-    param: Float[Tensor, "*shape"],
-    *,
-    lr: float = 1e-3,
-    betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
-    weight_decay: float = 0.0,
-) -> tuple[Float[Tensor, "*shape"], State]:
+    grad: Array, state: State, param: Array, *, lr: Scalar = 1e-3, betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+    eps: Scalar = 1e-8, weight_decay: Scalar = 0.0,
+) -> Step:  # fmt: skip
     """m ← β₁m + (1−β₁)g;  v ← β₂v + (1−β₂)g²;  Δθ = −η (m / (1−β₁ᵗ)) / (√(v / (1−β₂ᵗ)) + ε),   t = 1, 2, …
 
     Kingma & Ba 2015, Algorithm 1; ε stands outside the root, as in torch. weight_decay adds λθ to g (the L2 penalty, not
     AdamW's decay). m, v and t are kept as exp_avg, exp_avg_sq and step.
     """
-    if weight_decay:
-        grad = grad + weight_decay * param
+    _check(grad, param, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+    grad = _penalized(grad, param, weight_decay)
     beta1, beta2 = betas
     step = state.get("step", 0) + 1
-    m = beta1 * state["exp_avg"] + (1 - beta1) * grad if state else (1 - beta1) * grad
-    v = beta2 * state["exp_avg_sq"] + (1 - beta2) * grad.square() if state else (1 - beta2) * grad.square()
+    m = _mean(state.get("exp_avg"), grad, beta1)
+    v = _mean(state.get("exp_avg_sq"), grad.square(), beta2)
     m_hat, v_hat = m / (1 - beta1**step), v / (1 - beta2**step)
     return -lr * m_hat / (v_hat.sqrt() + eps), {"step": step, "exp_avg": m, "exp_avg_sq": v}
+
+
+def adamw(
+    grad: Array, state: State, param: Array, *, lr: Scalar = 1e-3, betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+    eps: Scalar = 1e-8, weight_decay: Scalar = 1e-2,
+) -> Step:  # fmt: skip
+    """Δθ = −ηλθ + (Adam's step without a penalty).   Loshchilov & Hutter 2019, Algorithm 2; the rate in the decay as in torch."""
+    _check(grad, param, lr=lr, weight_decay=weight_decay)
+    step, state = adam(grad, state, param, lr=lr, betas=betas, eps=eps)
+    return param * (1 - lr * weight_decay) + step - param, state  # in this order: rounded as torch rounds
 
 
 class RuleOptimizer(torch.optim.Optimizer):
     """A `torch.optim.Optimizer` around one rule: parameter groups, state_dict, closures and torch's schedulers work as usual.
 
-    RuleOptimizer(params, rule, **hyper); the subclasses `SGD` and `Adam` fix the rule. Raises ValueError for a
-    hyper-parameter outside its range and for sparse gradients, TypeError for parameters of integer type.
+    RuleOptimizer(params, rule, **hyper); the subclasses fix the rule. Their state_dict fits torch's optimizer of the same name
+    and torch's fits theirs (Momentum: torch.optim.SGD; averaged=True has no fellow there). Raises what the rules raise, and
+    ValueError for an option of torch's that is not here, such as amsgrad=True, TypeError for parameters of integer type.
     """
+
+    fixed: ClassVar[dict[str, Any]] = {}  # torch's options that the rule has not, and the one value each may have
 
     def __init__(self, params: Iterable[Any], rule: Callable[..., tuple[Tensor, State]], **hyper: Any) -> None:
         self.rule = rule
-        self.hyper = tuple(hyper)  # torch adds names of its own to self.defaults
-        super().__init__(params, hyper)
+        self.hyper = tuple(hyper)
+        super().__init__(params, {**hyper, **self.fixed})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As torch's, and checks the group's hyper-parameters and dtypes first."""
-        _check_hyper(**{**self.defaults, **param_group})
+        self._check_group({**self.defaults, **param_group})
         super().add_param_group(param_group)
         for p in self.param_groups[-1]["params"]:
             if not p.is_floating_point():
-                raise TypeError(
-                    f"params holds a tensor of dtype {p.dtype}; an optimizer moves floating-point parameters"
-                )
+                raise TypeError(f"params holds a tensor of dtype {p.dtype}; only floating-point parameters can move")
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One update of every parameter that has a gradient; returns the closure's loss where a closure is given."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
+        with torch.enable_grad():
+            loss = None if closure is None else closure()
         for group in self.param_groups:
             hyper = {name: group[name] for name in self.hyper}
             for p in group["params"]:
-                if p.grad is None:
-                    continue
-                if p.grad.is_sparse:
-                    raise ValueError(
-                        f"the gradient of a {tuple(p.shape)} parameter is sparse; use a dense embedding (sparse=False)"
-                    )
-                step, state = self.rule(p.grad, self.state.get(p, {}), p, **hyper)
-                p.add_(step)
-                if state:
-                    self.state[p] = state
+                if p.grad is not None:
+                    _check(p.grad, p)
+                    step, state = self.rule(p.grad, self.state.get(p, {}), p, **hyper)
+                    p.add_(step)
+                    self.state.update({p: state} if state else {})
         return loss
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "rule": self.rule, "hyper": self.hyper}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Also what load_state_dict ends in: fills in what torch's groups have not, refuses what the rule has not."""
+        super().__setstate__(state)
+        for group in self.param_groups:
+            for name in self.hyper:
+                group.setdefault(name, self.defaults[name])
+            self._check_group(group)
+        for kept in self.state.values():
+            if "step" in kept:
+                kept["step"] = int(kept["step"])  # torch counts in float32 tensors, whose powers of β lose digits
+
+    def _check_group(self, group: dict[str, Any]) -> None:
+        _check_hyper({name: group[name] for name in self.hyper if name in group})
+        for name, value in self.fixed.items():
+            if group.get(name, value) != value:
+                raise ValueError(f"{name} is {group[name]}; {type(self).__name__} has only {name}={value}")
 
 
 class SGD(RuleOptimizer):
-    """Plain stochastic gradient descent, Δθ = −η (g + λθ); see `sgd`. As torch.optim.SGD without momentum."""
+    """Plain stochastic gradient descent; see `sgd`. As torch.optim.SGD without momentum, for which there is `Momentum`."""
 
-    def __init__(self, params: Iterable[Any], lr: float = 1.0, weight_decay: float = 0.0) -> None:
+    fixed: ClassVar[dict[str, Any]] = {"momentum": 0, "dampening": 0, "nesterov": False, "maximize": False}
+
+    def __init__(self, params: Iterable[Any], lr: float = 1e-3, *, weight_decay: float = 0.0) -> None:
         super().__init__(params, sgd, lr=lr, weight_decay=weight_decay)
 
 
-class Adam(RuleOptimizer):
+class _Named(RuleOptimizer):
+    """A subclass names its rule; its arguments are params and the rule's own, in the rule's order, with the rule's defaults."""
+
+    named: ClassVar[Callable[..., Any]]
+    fixed: ClassVar[dict[str, Any]] = {"maximize": False}
+
+    def __init_subclass__(cls) -> None:
+        own = [p for p in signature(cls.named).parameters.values() if p.kind is Parameter.KEYWORD_ONLY]
+        positional = [p.replace(kind=Parameter.POSITIONAL_OR_KEYWORD) for p in own]
+        cls.__signature__ = Signature([Parameter("params", Parameter.POSITIONAL_OR_KEYWORD), *positional])  # type: ignore[attr-defined]
+
+    def __init__(self, *args: Any, **hyper: Any) -> None:
+        given = signature(type(self)).bind(*args, **hyper)
+        given.apply_defaults()
+        super().__init__(given.arguments.pop("params"), type(self).named, **given.arguments)
+
+
+class Momentum(_Named):
+    """Heavy ball or running mean; see `momentum`. As torch.optim.SGD with momentum, and averaged."""
+
+    named = staticmethod(momentum)
+
+
+class Adagrad(_Named):
+    """Divides by the root of the sum of squares; see `adagrad`. As torch.optim.Adagrad."""
+
+    named = staticmethod(adagrad)
+
+    def state_dict(self) -> dict[str, Any]:
+        """As torch's, whose Adagrad wants a sum for every parameter, stepped or not."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                self.state[p] = self.state[p] or {"step": 0, "sum": torch.full_like(p, group[_START])}
+        return super().state_dict()
+
+
+class RMSprop(_Named):
+    """Divides by the root of a running mean of squares; see `rmsprop`. As torch.optim.RMSprop."""
+
+    named = staticmethod(rmsprop)
+
+
+class Adam(_Named):
     """Adam with bias correction; see `adam`. As torch.optim.Adam."""
 
-    def __init__(
-        self,
-        params: Iterable[Any],
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
-    ) -> None:
-        super().__init__(params, adam, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+    named = staticmethod(adam)
+    fixed: ClassVar[dict[str, Any]] = {"amsgrad": False, "maximize": False, "decoupled_weight_decay": False}
 
 
-def _check_hyper(
-    lr: float = 1.0, betas: tuple[float, float] = (0.0, 0.0), eps: float = 1.0, weight_decay: float = 0.0, **_: Any
-) -> None:
-    # `not (a > b)` rather than `a <= b`: a NaN must not pass.
-    if not 0.0 < lr < math.inf:
-        raise ValueError(f"lr is {lr}; the learning rate must be positive and finite")
-    for beta in betas:
-        if not 0.0 <= beta < 1.0:
-            raise ValueError(f"betas is {tuple(betas)}; each must lie in [0, 1)")
-    if not 0.0 < eps < math.inf:
-        raise ValueError(f"eps is {eps}; it must be positive and finite")
-    if not 0.0 <= weight_decay < math.inf:
-        raise ValueError(f"weight_decay is {weight_decay}; it must be at least 0 and finite")
+class AdamW(_Named):
+    """Adam with decoupled weight decay; see `adamw`. As torch.optim.AdamW."""
+
+    named = staticmethod(adamw)
+    fixed: ClassVar[dict[str, Any]] = {"amsgrad": False, "maximize": False, "decoupled_weight_decay": True}
+
+
+def _is_zero(value: Scalar) -> bool:
+    return not isinstance(value, Tensor) and value == 0
+
+
+def _penalized(grad: Tensor, param: Tensor, weight_decay: Scalar) -> Tensor:
+    return grad if _is_zero(weight_decay) else grad + weight_decay * param
+
+
+def _mean(old: Tensor | None, new: Tensor, beta: Scalar) -> Tensor:
+    return (1 - beta) * new if old is None else beta * old + (1 - beta) * new  # starts at 0
+
+
+def _check(grad: Tensor, param: Tensor, **hyper: Any) -> None:
+    _check_hyper(hyper)
+    if grad.layout is not torch.strided:
+        raise ValueError(f"grad of a {tuple(param.shape)} parameter is sparse; use a dense embedding (sparse=False)")
+    if not grad.is_floating_point():
+        raise TypeError(f"grad has dtype {grad.dtype}; a rule takes floating-point tensors")
+    if grad.shape != param.shape:
+        raise ValueError(f"grad has shape {tuple(grad.shape)} and param {tuple(param.shape)}; they must be equal")
+    eps = hyper.get("eps")
+    if grad.dtype is torch.float16 and isinstance(eps, Real) and eps <= 2.0**-25:
+        raise ValueError(f"eps is {eps}; in float16 that is 0, and 0/0 is no step: it must be above 3e-8")
+
+
+_START = "initial_accumulator_value"
+_RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(("betas", "alpha", "momentum"), (lambda x: 0 <= x < 1, "lie in [0, 1)")),
+    **dict.fromkeys(("lr", "eps"), (lambda x: 0 < x < math.inf, "be positive and finite")),
+    **dict.fromkeys(("weight_decay", "lr_decay", _START), (lambda x: 0 <= x < math.inf, "be at least 0 and finite")),
+    "dampening": (lambda x: 0 <= x <= 1, "lie in [0, 1]"),
+}
+
+
+def _check_hyper(hyper: dict[str, Any]) -> None:
+    for name in filter(_RANGES.__contains__, hyper):
+        (sound, words), value = _RANGES[name], hyper[name]
+        for part in value if name == "betas" else (value,):
+            if not isinstance(part, (Real, Tensor)):
+                raise TypeError(f"{name} is {value!r}; it must be a number")
+            if not isinstance(part, Tensor) and not sound(part):  # NaN is in no range
+                raise ValueError(f"{name} is {value}; it must {words}")
