@@ -127,7 +127,9 @@ def test_data_fetch_says_where(capsys):
 def test_reproduce_lists_experiments(capsys):
     assert run(["reproduce"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["tying-slice", "press-wolf-small"] and "hours" in lines[0]
+    assert [line.split()[0] for line in lines] == ["tying-slice", "press-wolf-small", "vae-mnist"] and "hours" in lines[
+        0
+    ]
 
 
 def test_reproduce_passes_its_flags_on(tmp_path, monkeypatch):

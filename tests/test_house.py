@@ -28,9 +28,18 @@ TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
 MODULES = sorted((ROOT / "tiedlib").rglob("*.py"))
 IDEAS = sorted(p for p in (ROOT / "tiedlib").glob("*.py") if not p.name.startswith("__"))
 # The table of contents of the whole book: an idea may import those above it. `linear_cross_entropy` and `recurrent`
-# stand higher than the chapters that explain them, because they are used earlier.
+# stand higher than the chapters that explain them, because they are used earlier; `autograd` is explained in `training_loop`.
 ORDER = [
-    *("training_loop", "information", "regularization", "dropout", "optimizers", "initialization", "tuning"),
+    *(
+        "autograd",
+        "training_loop",
+        "information",
+        "regularization",
+        "dropout",
+        "optimizers",
+        "initialization",
+        "tuning",
+    ),
     *("linear_cross_entropy", "recurrent", "scheduled_sampling"),
     *("tying", "tying_translation", "sampled_softmax", "fast_output"),
     *("gumbel_softmax", "vae", "vae_collapse"),
@@ -60,9 +69,9 @@ def files_of_the_repository() -> list[Path]:
 
 
 def chapters() -> list[str]:
-    """The chapters of the parts, without the appendix: book/<module>."""
+    """The chapters of the parts, book/<module>, without the parts' first pages and the appendix."""
     parts = [part for part in TOC["parts"] if part["caption"] != "Appendix"]
-    return [chapter["file"] for part in parts for chapter in part["chapters"]]
+    return [chapter["file"] for part in parts for chapter in part["chapters"][1:]]
 
 
 def notebooks() -> list[Path]:
@@ -77,6 +86,14 @@ def test_a_chapter_is_in_every_room(chapter: str) -> None:
         assert (ROOT / room).is_file(), f"{chapter} stands in _toc.yml, and {room} is missing"
     notebook = json.loads(text(f"book/{name}.ipynb"))
     assert any("install" in cell["metadata"].get("tags", ()) for cell in notebook["cells"]), "no cell tagged install"
+
+
+def test_a_part_opens_with_a_page_of_its_own() -> None:
+    for part in TOC["parts"]:
+        if part["caption"] != "Appendix":
+            first = part["chapters"][0]["file"]
+            assert first == "book/parts/" + part["caption"].lower().replace(" ", "_")
+            assert "```{chapters}" in text(f"{first}.md")
 
 
 def test_every_page_of_the_table_of_contents_exists() -> None:

@@ -25,10 +25,8 @@ from filelock import FileLock, Timeout
 __all__ = ["FORMAT", "CheckpointError", "ctrl_c", "load", "locked", "require_same", "save", "write_atomic"]
 
 FORMAT = 1  # raised whenever an older program could not read the file
-_KEYS = {
-    "format", "config", "data", "model", "optimizer", "scheduler", "progress", "rng", "threads", "vocabulary", "unit",
-    "epochs", "clock", "record",
-}  # fmt: skip
+_COMMON = {"format", "config", "data", "model", "optimizer", "progress", "rng", "threads", "epochs", "clock", "record"}
+_KEYS = _COMMON | {"scheduler", "vocabulary", "unit"}  # of a language model
 
 
 class CheckpointError(RuntimeError):
@@ -62,8 +60,9 @@ def save(path: Path, content: Mapping[str, Any]) -> None:
     write_atomic(path, buffer.getvalue())
 
 
-def load(path: Path) -> dict[str, Any]:
-    """Read a checkpoint. Raises CheckpointError for a file that is missing, damaged, or of another format."""
+def load(path: Path, *, text: bool = True) -> dict[str, Any]:
+    """Read a checkpoint, of a model of text or of another one. Raises CheckpointError for a file that is missing, damaged,
+    or of another format."""
     try:
         raw = io.BytesIO(path.read_bytes())
     except FileNotFoundError:
@@ -84,7 +83,7 @@ def load(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} has format {found!r}, this program reads {FORMAT}; use the tiedlib that wrote it"
         )
-    if missing := _KEYS - content.keys():
+    if missing := (_KEYS if text else _COMMON) - content.keys():
         raise CheckpointError(f"{path} is damaged: it lacks {', '.join(sorted(missing))}; move it away to start anew")
     return dict(content)
 

@@ -1,4 +1,5 @@
-"""The configuration of a run: `TrainConfig`, all that decides its numbers. Flags of the command line are its fields."""
+"""The configuration of a run, all that decides its numbers: `TrainConfig` of a language model, whose fields are the flags
+of the command line, and `VAEConfig` of a variational auto-encoder."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ import torch
 
 from tiedlib.tying import PRESETS
 
-__all__ = ["TrainConfig", "check_precision", "has_bfloat16"]
+__all__ = ["TrainConfig", "VAEConfig", "check_precision", "has_bfloat16"]
 
 
 def _option(default: Any, what: str, **limits: Any) -> Any:
@@ -80,6 +81,31 @@ class TrainConfig:
     def lr_factor(self, epoch: int) -> float:
         """decay ** max(i − constant_epochs, 0), i from 0; as the authors', constant_epochs + 1 epochs at full rate."""
         return float(self.decay ** max(epoch - self.constant_epochs, 0))
+
+
+@dataclass(frozen=True)
+class VAEConfig:
+    """All that decides the numbers of a run of `tiedlib.lab.variational`. Raises ValueError as `TrainConfig` does."""
+
+    images: str = _option("mnist", "name of a set of images", choices=("mnist", "digits"))
+    pixels: str = _option(
+        "static", "bits drawn once, bits drawn anew each epoch, or grey", choices=("static", "dynamic", "grey")
+    )
+    held_out: int = _option(10_000, "last training images kept for validation", low=0)
+    hidden: int = _option(400, "units of a hidden layer", low=1)
+    layers: int = _option(1, "hidden layers of encoder and of decoder", low=0)
+    latent: int = _option(20, "latent dimensions", low=1)
+    beta: float = _option(1.0, "weight of the KL term in training", low=0.0)
+    lr: float = _option(1e-3, "learning rate of Adam", above=0.0)
+    batch: int = _option(128, "images in a batch", low=1)
+    epochs: int = _option(20, "passes over the training images", low=1)
+    bound_samples: int = _option(256, "samples of the importance-weighted bound of each test image", low=1)
+    seed: int = _option(0, "of all randomness but the bits drawn once", low=0, high=2**63 - 1)
+    threads: int | None = _option(None, "processor threads (none: torch's own choice)", low=1)
+
+    def __post_init__(self) -> None:
+        for option in dataclasses.fields(self):
+            _check(option.name, getattr(self, option.name), option)
 
 
 def _check(name: str, value: Any, option: dataclasses.Field[Any]) -> None:

@@ -1,8 +1,9 @@
 """Records of runs: one JSON file a run, with all that is needed to repeat it and to print a table from it.
 
 Fields: format, config, data (sha256 of each file read), versions, machine, started and finished (UTC), seconds (wall),
-epochs, train_/valid_/test_perplexity of the final model (without dropout), parameters, peak_memory_mb, embeddings
-(scores that need the weights), weights_sha256. A record of another configuration is never overwritten.
+epochs, parameters, peak_memory_mb, weights_sha256, and what the run measures: of a language model train_/valid_/
+test_perplexity of the final model (without dropout) and embeddings (scores that need the weights), of a variational
+auto-encoder what `tiedlib.lab.variational` lists. A record of another configuration is never overwritten.
 """
 
 from __future__ import annotations
@@ -21,13 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import tiedlib
 from tiedlib.lab.checkpoints import write_atomic
-from tiedlib.lab.data import Corpus
+from tiedlib.lab.data import Dataset
 from tiedlib.lab.resources import resource
-from tiedlib.recurrent import LanguageModel
 
 __all__ = [
     "FORMAT",
@@ -50,14 +50,14 @@ class RecordError(RuntimeError):
 
 def make_record(
     config: Mapping[str, Any],
-    corpus: Corpus,
-    model: LanguageModel,
+    dataset: Dataset,
+    model: nn.Module,
     results: Mapping[str, Any],
     *,
     started: str,
     seconds: float,
 ) -> dict[str, Any]:
-    """The record of a run that ends now: `results` (perplexities, epochs, …) and what describes the run."""
+    """The record of a run that ends now: `results` (figures, epochs, …) and what describes the run."""
     return {
         "format": FORMAT,
         "config": dict(config),
@@ -66,8 +66,8 @@ def make_record(
         "finished": now(),
         "seconds": seconds,
         "peak_memory_mb": peak_memory_mb(),
-        "data": dict(corpus.sha256),
-        "data_partial": corpus.partial,
+        "data": dict(dataset.sha256),
+        "data_partial": dataset.partial,
         "weights_sha256": weights_sha256(model.state_dict()),
         "versions": versions(),
         "machine": machine(),

@@ -21,11 +21,15 @@ from typing import Any
 import torch
 
 from tiedlib.lab import checkpoints, records
-from tiedlib.lab.configuration import TrainConfig
+from tiedlib.lab.configuration import TrainConfig, VAEConfig
 from tiedlib.lab.embeddings import compare_embeddings
 from tiedlib.lab.training import train
+from tiedlib.lab.variational import train_vae
 
 __all__ = ["EXPERIMENTS", "Experiment", "reproduce", "results_folder"]
+
+Config = TrainConfig | VAEConfig  # of a language model, or of a variational auto-encoder
+FIGURES = {TrainConfig: "perplexity", VAEConfig: "elbo"}  # what is reported of train, valid and test
 
 
 @dataclass(frozen=True)
@@ -35,9 +39,9 @@ class Experiment:
     description: str
     hours: str  # on two cores
     prefix: str
-    runs: Mapping[str, TrainConfig]
+    runs: Mapping[str, Config]
 
-    def chosen(self, only: str = "*", seeds: int | None = None) -> dict[str, TrainConfig]:
+    def chosen(self, only: str = "*", seeds: int | None = None) -> dict[str, Config]:
         """The runs whose name matches the pattern `only`, of the first `seeds` seeds."""
         return {
             name: config
@@ -46,7 +50,7 @@ class Experiment:
         }
 
 
-def _seeds(variants: Mapping[str, TrainConfig], seeds: Iterable[int]) -> dict[str, TrainConfig]:
+def _seeds(variants: Mapping[str, Any], seeds: Iterable[int]) -> dict[str, Any]:
     """Seed after seed, so that a part of the runs already has every variant."""
     return {f"{name}-s{s}": dataclasses.replace(c, seed=s) for s in seeds for name, c in variants.items()}
 
@@ -104,9 +108,23 @@ def _press_wolf_small() -> Experiment:
     )
 
 
+def _vae_mnist() -> Experiment:
+    """784-400-20 as in the example of PyTorch's makers, on bits (drawn once, or anew each epoch) and on grey pixels."""
+    static = VAEConfig(threads=1)
+    new = dataclasses.replace
+    grey = new(static, pixels="grey", held_out=0, epochs=10)  # that example's ten epochs over all training images
+    variants = {"static": static, "dynamic": new(static, pixels="dynamic"), "grey": grey}
+    runs = {"plane-s0": new(static, latent=2), **_seeds(variants, range(3))}
+    return Experiment("a variational auto-encoder on MNIST: bits, grey pixels, a latent plane", "1", "vae-mnist/", runs)
+
+
 _SPAWN = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
 
-EXPERIMENTS: dict[str, Experiment] = {"tying-slice": _tying_slice(), "press-wolf-small": _press_wolf_small()}
+EXPERIMENTS: dict[str, Experiment] = {
+    "tying-slice": _tying_slice(),
+    "press-wolf-small": _press_wolf_small(),
+    "vae-mnist": _vae_mnist(),
+}
 
 
 def results_folder() -> Path | None:
@@ -161,12 +179,13 @@ def reproduce(
 
 
 def _summary(record: Mapping[str, Any]) -> str:
-    found = {part: record[f"{part}_perplexity"] for part in ("train", "valid", "test")}
+    figure = next(figure for figure in FIGURES.values() if f"test_{figure}" in record)
+    found = {part: record[f"{part}_{figure}"] for part in ("train", "valid", "test")}
     figures = ", ".join(f"{value:.2f} {part}" for part, value in found.items() if value is not None)
-    return f"perplexity {figures}; {record['seconds']:.0f} s"
+    return f"{figure} {figures}; {record['seconds']:.0f} s"
 
 
-Task = tuple[TrainConfig, Path, Path]
+Task = tuple[Config, Path, Path]
 
 
 def _outcomes(tasks: Mapping[str, Task], jobs: int, report: Callable[[str], None]) -> Iterator[tuple[str, Any]]:
@@ -183,7 +202,7 @@ def _outcomes(tasks: Mapping[str, Task], jobs: int, report: Callable[[str], None
             while True:
                 kind, outcome_or_row = here.recv()
                 if kind == "epoch":
-                    report(_epoch(run, outcome_or_row))
+                    report(_epoch(run, FIGURES[type(tasks[run][0])], outcome_or_row))
                 else:
                     outcome = outcome_or_row
         except (EOFError, OSError):  # OSError: Windows' word for it
@@ -199,7 +218,7 @@ def _outcomes(tasks: Mapping[str, Task], jobs: int, report: Callable[[str], None
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _one(pipe: Connection, threads: int, config: TrainConfig, folder: Path, path: Path) -> None:
+def _one(pipe: Connection, threads: int, config: Config, folder: Path, path: Path) -> None:
     """What a run's process does; it sends ("epoch", row) and at last ("end", record or what went wrong)."""
     torch.set_num_threads(threads)
 
@@ -209,7 +228,8 @@ def _one(pipe: Connection, threads: int, config: TrainConfig, folder: Path, path
 
     outcome: Any
     try:
-        outcome = train(config, folder, on_event=on_event)
+        begin: Any = train if isinstance(config, TrainConfig) else train_vae
+        outcome = begin(config, folder, on_event=on_event)
         records.save_record(path, outcome)
     except KeyboardInterrupt:
         outcome = f"stopped and saved in {folder}"
@@ -218,12 +238,16 @@ def _one(pipe: Connection, threads: int, config: TrainConfig, folder: Path, path
     pipe.send(("end", outcome))
 
 
-def _epoch(run: str, row: Mapping[str, Any]) -> str:
-    return f"{run}, epoch {row['epoch'] + 1}: {row['train_perplexity']:.1f} train, {row['valid_perplexity']:.2f} valid"
+def _epoch(run: str, figure: str, row: Mapping[str, Any]) -> str:
+    valid = row[f"valid_{figure}"]
+    held_out = "" if valid is None else f", {valid:.2f} valid"
+    return f"{run}, epoch {row['epoch'] + 1}: {row[f'train_{figure}']:.1f} train{held_out}"
 
 
 def _write_embeddings(experiment: Experiment, out: Path, results: Path) -> None:
     """Compare the embeddings whose runs are in `out`; a comparison over more seeds, made elsewhere, stays."""
+    if not all(isinstance(config, TrainConfig) for config in experiment.runs.values()):
+        return  # no model of text has words to compare
     found, path = compare_embeddings(out), results / f"{experiment.prefix}embeddings.json"
     if found["seeds"] and not (path.exists() and len(_seeds_compared(path)) > len(found["seeds"])):
         checkpoints.write_atomic(path, (json.dumps(found, indent=1) + "\n").encode())

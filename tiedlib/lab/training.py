@@ -28,7 +28,7 @@ from tiedlib.optimizers import SGD, Adam
 from tiedlib.training_loop import Epoch, Progress, evaluate, fit
 from tiedlib.tying import LanguageModel, augmented_loss, projection_penalty
 
-__all__ = ["EVALUATION_BATCH", "Start", "TrainConfig", "build_model", "train"]
+__all__ = ["EVALUATION_BATCH", "Start", "TrainConfig", "build_model", "own_state", "train"]
 
 EVALUATION_BATCH = 20  # rows in which validation and test text are read; at most 19 last tokens fit in no row
 Event = Any  # Start, Step, or the dict of an epoch as it stands in the record
@@ -65,7 +65,7 @@ def train(
     """
     check_precision(config.precision)
     corpus = load_corpus(config.corpus, **config.cuts())
-    with checkpoints.locked(out) if out else nullcontext(), _own_state(config.threads), checkpoints.ctrl_c() as stop:
+    with checkpoints.locked(out) if out else nullcontext(), own_state(config.threads), checkpoints.ctrl_c() as stop:
         run = _Run(config, corpus, None if out is None else out / "checkpoint.pt")
         if out:
             records.refuse_other(out / "record.json", dataclasses.asdict(config))
@@ -271,7 +271,7 @@ def _products(config: TrainConfig) -> Any:
 
 
 @contextmanager
-def _own_state(threads: int | None) -> Iterator[None]:
+def own_state(threads: int | None) -> Iterator[None]:
     """torch's global generator and number of threads are the run's inside, and afterwards as they were."""
     before = torch.get_num_threads()
     try:
