@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,10 @@ from visit import BOOK, FLAGS, PAGES, PHONE, ROOT, WIDE, Visit, axe_source, chro
 from tiedlib.lab import plots
 from tiedlib.lab.page import states
 
-pytestmark = pytest.mark.browser
+# A window that gets no frame for half a minute, on a machine that is busy elsewhere, is tried once more in a new browser;
+# what the page does wrong is an AssertionError, which nothing repeats.
+pytestmark = [pytest.mark.browser, pytest.mark.flaky(reruns=1, only_rerun=["TimeoutError"])]
+COLOURS = ["color-contrast", "link-in-text-block"]  # axe's rules that a theme can break; the others see no difference
 FIRST_VIEW, STATES, PLOTLY = 500_000, 200_000, 500_000  # bytes, gzipped
 
 
@@ -48,15 +51,30 @@ def site() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
+def browsers() -> Iterator[Callable[..., Any]]:
+    """Gives the browser that all tests share, or a new one in its stead."""
     found = chromium()
     if found is None:
         missing("no Chromium or Chrome is installed")
     sync_api = pytest.importorskip("playwright.sync_api")
+    opened: list[Any] = []
     with sync_api.sync_playwright() as play:
-        opened = play.chromium.launch(executable_path=found, args=FLAGS)
-        yield opened
-        opened.close()
+
+        def give(anew: bool) -> Any:
+            if anew or not opened:
+                for one in opened:
+                    one.close()
+                opened[:] = [play.chromium.launch(executable_path=found, args=FLAGS)]
+            return opened[0]
+
+        yield give
+        for one in opened:
+            one.close()
+
+
+@pytest.fixture
+def browser(browsers: Callable[..., Any], request: pytest.FixtureRequest) -> Any:
+    return browsers(anew=getattr(request.node, "execution_count", 1) > 1)
 
 
 @pytest.fixture(scope="session")
@@ -68,23 +86,48 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
         raise
 
 
-@pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
-@pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("path", PAGES or ["(no book)"])
-def test_every_page_is_whole_and_accessible(site, browser, axe, path, theme, size):
+def test_every_page_is_whole_light_and_accessible_in_both_themes(site, browser, axe, path):
     if leads_on(path):
         pytest.skip("index.html only leads to the title page")
-    with Visit(browser, site + path, theme, size) as visit:
+    with Visit(browser, site + path, "light") as visit:
         visit.draw_all()
-        page = visit.page
-        assert page.evaluate("document.documentElement.dataset.theme") == theme
-        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, "the page scrolls sideways"
-        assert page.locator(".tl-figure.tl-failed").count() == 0
-        found = visit.violations(axe)
-        told = [(v["id"], v["impact"], [n["html"][:120] for n in v["nodes"]][:3]) for v in found]
-        assert told == []
-        assert visit.outside() == []
-        assert visit.problems == []
+        is_light(visit, site)
+        is_whole(visit, site, "light", visit.violations(axe))
+        visit.wear("dark")
+        is_whole(visit, site, "dark", visit.violations(axe, COLOURS))
+
+
+@pytest.mark.parametrize("path", PAGES or ["(no book)"])
+def test_every_page_is_whole_and_accessible_on_a_phone(site, browser, axe, path):
+    if leads_on(path):
+        pytest.skip("index.html only leads to the title page")
+    with Visit(browser, site + path, "dark", PHONE) as visit:
+        visit.draw_all()
+        is_whole(visit, site, "dark", visit.violations(axe))
+        visit.wear("light")
+        is_whole(visit, site, "light", [])
+
+
+def is_whole(visit: Visit, site: str, theme: str, violations: list[dict[str, Any]]) -> None:
+    page = visit.page
+    assert page.evaluate("document.documentElement.dataset.theme") == theme
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, "the page scrolls sideways"
+    assert page.locator(".tl-figure.tl-failed").count() == 0
+    told = [(v["id"], v["impact"], [n["html"][:120] for n in v["nodes"]][:3]) for v in violations]
+    assert told == [], f"in the {theme} theme"
+    assert visit.outside() == []
+    assert visit.problems == []
+
+
+def is_light(visit: Visit, site: str) -> None:
+    sizes = visit.weights(site)
+    after = {u: s for u, s in sizes.items() if late(u)}
+    assert sum(sizes.values()) - sum(after.values()) <= FIRST_VIEW, sorted(sizes.items(), key=lambda i: -i[1])[:8]
+    assert all(s <= (STATES if "/states/" in u else PLOTLY) for u, s in after.items()), after
+    assert sum("plotly.min.js" in u for u in visit.requests) <= 1
+    if visit.page.locator("[class~=math]").count() == 0:
+        assert not any("mathjax" in u for u in visit.requests)
 
 
 @pytest.mark.parametrize("path", PAGES or ["(no book)"])
@@ -96,20 +139,8 @@ def test_from_a_folder_without_a_server(site, browser, path):
         assert visit.problems == []
 
 
-@pytest.mark.parametrize("path", PAGES or ["(no book)"])
-def test_pages_are_light(site, browser, path):
-    with Visit(browser, site + path) as visit:
-        visit.draw_all()
-        sizes = visit.weights(site)
-        after = {u: s for u, s in sizes.items() if late(u)}
-        assert sum(sizes.values()) - sum(after.values()) <= FIRST_VIEW, sorted(sizes.items(), key=lambda i: -i[1])[:8]
-        assert all(s <= (STATES if "/states/" in u else PLOTLY) for u, s in after.items()), after
-        assert sum("plotly.min.js" in u for u in visit.requests) <= 1
-        if visit.page.locator("[class~=math]").count() == 0:
-            assert not any("mathjax" in u for u in visit.requests)
-
-
-def figures(site: str, browser: Any) -> Iterator[tuple[str, str]]:
+def figures() -> Iterator[tuple[str, str]]:
+    """Each figure of the book: its page and its name there."""
     for path in PAGES:
         for name in re.findall(r'class="tl-figure" id="([\w-]+)"', (BOOK / path).read_text(encoding="utf-8")):
             yield path, name
@@ -118,25 +149,28 @@ def figures(site: str, browser: Any) -> Iterator[tuple[str, str]]:
 def drawn(element: Any, state: int) -> dict[str, Any]:
     """Wait until the figure shows the state; returns what plotly has drawn: its data and the paths on the screen."""
     element.page.wait_for_function("([id, state]) => document.getElementById(id).dataset.drawn === String(state)",
-                                   arg=[element.get_attribute("id"), state])  # fmt: skip
-    return element.evaluate("""(figure) => {
-        const plot = figure.querySelector(".tl-plot");
-        const row = (r) => (ArrayBuffer.isView(r) || Array.isArray(r) ? Array.from(r) : r);
-        const list = (v) => (v === undefined ? null : Array.from(v, row));
-        const title = figure.querySelector(".tl-title");
-        const vertices = (trace) => {  // of the line on the screen, as values and as places 0…1 of its axes' lengths
-            const line = plot.querySelector(`.trace${trace.uid} path.js-line`);
-            const [x, y] = ["xaxis", "yaxis"].map((k) => plot._fullLayout[trace[k][0] + "axis" + trace[k].slice(1)]);
-            if (!line || x.type === "category" || y.type === "category") return null;
-            const pairs = [...(line.getAttribute("d") || "").matchAll(/[ML]([-\\d.]+),([-\\d.]+)/g)].map((m) => [+m[1], +m[2]]);
-            return { at: pairs.map(([a, b]) => [a / x._length, 1 - b / y._length]), x: [x.type, x.range], y: [y.type, y.range] };
-        };
-        return {title: title && title.textContent, lines: plot._fullData.map((t) => (t.type === "scatter" ? vertices(t) : null)),
-                data: plot.data.map((t) => ({x: list(t.x), y: list(t.y), z: list(t.z)})),
-                marks: [...plot.querySelectorAll("svg path, svg image, svg text, svg use")].map((e) =>
-                    (e.getAttribute("d") || e.getAttribute("href") || e.textContent) + " " + e.getAttribute("transform"))
-                    .join("|")};
-    }""")
+                                   arg=[element.get_attribute("id"), state], polling=20)  # fmt: skip
+    return element.evaluate(SEEN)
+
+
+SEEN = """(figure) => {
+    const plot = figure.querySelector(".tl-plot");
+    const row = (r) => (ArrayBuffer.isView(r) || Array.isArray(r) ? Array.from(r) : r);
+    const list = (v) => (v === undefined ? null : Array.from(v, row));
+    const title = figure.querySelector(".tl-title");
+    const vertices = (trace) => {  // of the line on the screen, as values and as places 0…1 of its axes' lengths
+        const line = plot.querySelector(`.trace${trace.uid} path.js-line`);
+        const [x, y] = ["xaxis", "yaxis"].map((k) => plot._fullLayout[trace[k][0] + "axis" + trace[k].slice(1)]);
+        if (!line || x.type === "category" || y.type === "category") return null;
+        const pairs = [...(line.getAttribute("d") || "").matchAll(/[ML]([-\\d.]+),([-\\d.]+)/g)].map((m) => [+m[1], +m[2]]);
+        return { at: pairs.map(([a, b]) => [a / x._length, 1 - b / y._length]), x: [x.type, x.range], y: [y.type, y.range] };
+    };
+    return {title: title && title.textContent, lines: plot._fullData.map((t) => (t.type === "scatter" ? vertices(t) : null)),
+            data: plot.data.map((t) => ({x: list(t.x), y: list(t.y), z: list(t.z)})),
+            marks: [...plot.querySelectorAll("svg path, svg image, svg text, svg use")].map((e) =>
+                (e.getAttribute("d") || e.getAttribute("href") || e.textContent) + " " + e.getAttribute("transform"))
+                .join("|")};
+}"""
 
 
 def agree(shown: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -170,45 +204,53 @@ def follows(line: dict[str, Any] | None, trace: dict[str, Any]) -> None:
     assert np.nanmin(gaps, axis=1).max() < 0.005, "a corner of the line is not where Python puts it"
 
 
-@pytest.mark.parametrize(("path", "name"), list(figures("", None)) or [("(no book)", "")])
-def test_every_control_moves_the_figure_to_pythons_values(site, browser, path, name):
+MOVING = sorted({path for path, _ in figures()}) or ["(no book)"]
+
+
+@pytest.mark.parametrize("path", MOVING)
+def test_every_control_moves_its_figure_to_pythons_values(site, browser, path):
     with Visit(browser, site + path) as visit:
-        visit.draw_all()
-        figure = visit.page.locator(f"#{name}")
-        figure.scroll_into_view_if_needed()
-        text = packed(figure)
-        state = int(figure.get_attribute("data-drawn"))
-        before = drawn(figure, state)
-        agree(before, states.unpack(text, state))
-        controls = figure.locator("[data-texts]")
-        for i in range(controls.count()):
-            control = controls.nth(i)
-            texts = json.loads(control.get_attribute("data-texts"))
-            if len(texts) < 2:
-                continue
-            kind = control.get_attribute("type") or "select"
-            control.focus()
-            if kind == "range":  # the keyboard moves it, and says the value
-                at = int(control.input_value())
-                visit.page.keyboard.press("ArrowRight" if at + 1 < len(texts) else "ArrowLeft")
-                now = texts[int(control.input_value())]
-                assert control.get_attribute("aria-valuetext") == now
-                assert figure.locator(f"output[for={control.get_attribute('id')}]").text_content() == now
-            elif kind == "checkbox":
-                visit.page.keyboard.press("Space")
-            else:
-                control.select_option(index=(control.evaluate("c => c.selectedIndex") + 1) % len(texts))
-            state = figure.evaluate("f => f.tiedlib.state")
-            after = drawn(figure, state)
-            agree(after, states.unpack(text, state))
-            if json.dumps(after["data"]) != json.dumps(before["data"]):
-                assert after["marks"] != before["marks"], f"{control.get_attribute('id')}: the picture did not change"
-            before = after
+        names = [name for page, name in figures() if page == path]
+        assert visit.draw_all() == len(names) > 0
+        for name in names:
+            every_control_moves(visit, visit.page.locator(f"#{name}"))
         assert visit.problems == []
 
 
+def every_control_moves(visit: Visit, figure: Any) -> None:
+    visit.bring(figure)
+    text = packed(figure)
+    state = int(figure.get_attribute("data-drawn"))
+    before = drawn(figure, state)
+    agree(before, states.unpack(text, state))
+    controls = figure.locator("[data-texts]")
+    for i in range(controls.count()):
+        control = controls.nth(i)
+        texts = json.loads(control.get_attribute("data-texts"))
+        if len(texts) < 2:
+            continue
+        kind = control.get_attribute("type") or "select"
+        control.focus()
+        if kind == "range":  # the keyboard moves it, and says the value
+            at = int(control.input_value())
+            visit.page.keyboard.press("ArrowRight" if at + 1 < len(texts) else "ArrowLeft")
+            now = texts[int(control.input_value())]
+            assert control.get_attribute("aria-valuetext") == now
+            assert figure.locator(f"output[for={control.get_attribute('id')}]").text_content() == now
+        elif kind == "checkbox":
+            visit.page.keyboard.press("Space")
+        else:
+            control.select_option(index=(control.evaluate("c => c.selectedIndex") + 1) % len(texts))
+        state = figure.evaluate("f => f.tiedlib.state")
+        after = drawn(figure, state)
+        agree(after, states.unpack(text, state))
+        if json.dumps(after["data"]) != json.dumps(before["data"]):
+            assert after["marks"] != before["marks"], f"{control.get_attribute('id')}: the picture did not change"
+        before = after
+
+
 def test_a_figure_follows_the_readers_theme_without_a_reload(site, browser):
-    found = list(figures("", None))
+    found = list(figures())
     if not found:
         missing("the built book has no figure")
     with Visit(browser, site + found[0][0]) as visit:
@@ -240,7 +282,7 @@ def test_play_moves_the_slider_and_stops(site, browser):
 
 
 def test_without_scripts_there_are_caption_words_and_table(site, browser):
-    path = next((p for p, _ in figures("", None)), None)
+    path = next((p for p, _ in figures()), None)
     if path is None:
         missing("the built book has no figure")
     with Visit(browser, site + path, java_script_enabled=False) as visit:
@@ -251,7 +293,7 @@ def test_without_scripts_there_are_caption_words_and_table(site, browser):
 
 
 def test_the_table_is_one_click_away_and_follows_the_state(site, browser):
-    found = list(figures("", None))
+    found = list(figures())
     if not found:
         missing("the built book has no figure")
     with Visit(browser, site + found[0][0]) as visit:
@@ -302,25 +344,32 @@ def walks(sizes: list[int]) -> Iterator[list[int]]:
             ]
 
 
-def test_a_quick_step_draws_what_a_whole_redraw_draws(site, browser):
+STEPS = """async (figure, walks) => {  // walks whose last picture is not the one that a whole redraw makes
+    const seen = ($SEEN);
+    const settled = () => {
+        const { title, data, marks } = seen(figure);
+        return JSON.stringify([title, data, marks.split("|").sort()]);
+    };
+    const wrong = [];
+    for (const walk of walks) {
+        for (const state of walk) await figure.tiedlib.paint(state);
+        const stepped = settled();
+        await figure.tiedlib.paint(walk.at(-1), true);
+        if (stepped !== settled()) wrong.push(walk);
+    }
+    return wrong;
+}""".replace("$SEEN", SEEN)
+
+
+@pytest.mark.parametrize("path", MOVING)
+def test_a_quick_step_draws_what_a_whole_redraw_draws(site, browser, path):
     """Where only the points of lines change, the script redraws these alone; the picture must be the same."""
-    quick = 0
-    for path in sorted({p for p, _ in figures("", None)}):
-        with Visit(browser, site + path) as visit:
-            visit.draw_all()
-            for one in visit.page.locator(".tl-figure:has([data-texts])").all():
-                sizes = one.evaluate("f => f.tiedlib.controls.map((c) => c.texts.length)")
-                for walk in walks(sizes):
-                    for state in walk:
-                        one.evaluate("async (f, s) => { await f.tiedlib.paint(s); }", state)
-                    stepped = drawn(one, walk[-1])
-                    one.evaluate("async (f, s) => { await f.tiedlib.paint(s, true); }", walk[-1])
-                    whole = drawn(one, walk[-1])
-                    assert stepped["data"] == whole["data"] and stepped["title"] == whole["title"]
-                    assert sorted(stepped["marks"].split("|")) == sorted(whole["marks"].split("|")), (path, walk)
-                    quick += 1
-            assert visit.problems == []
-    assert quick or not PAGES
+    with Visit(browser, site + path) as visit:
+        visit.draw_all()
+        for one in visit.page.locator(".tl-figure:has([data-texts])").all():
+            sizes = one.evaluate("f => f.tiedlib.controls.map((c) => c.texts.length)")
+            assert one.evaluate(STEPS, list(walks(sizes))) == [], one.get_attribute("id")
+        assert visit.problems == []
 
 
 def test_a_link_leads_to_its_place(site, browser):
@@ -338,7 +387,7 @@ def test_a_link_leads_to_its_place(site, browser):
 
 
 def test_a_still_picture_stands_until_somebody_comes(site, browser):
-    pages = {path: (BOOK / path).read_text(encoding="utf-8") for path, _ in figures("", None)}
+    pages = {path: (BOOK / path).read_text(encoding="utf-8") for path, _ in figures()}
     found = [
         p
         for p, text in pages.items()
@@ -352,7 +401,7 @@ def test_a_still_picture_stands_until_somebody_comes(site, browser):
         figure = visit.page.locator(f"#{name}")
         assert figure.locator(".tl-area svg").is_visible() and figure.locator(".tl-alt").count() == 1
         assert not any("plotly.min.js" in u for u in visit.requests), "plotly.js came before it was needed"
-        figure.scroll_into_view_if_needed()
+        visit.bring(figure)
         visit.page.mouse.move(200, 200)
         figure.locator("svg.main-svg").first.wait_for()
         assert figure.locator(".tl-still").count() == 0

@@ -9,7 +9,7 @@ import json
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,10 @@ class Visit:
     def __exit__(self, *_: Any) -> None:
         self.context.close()
 
+    def bring(self, element: Any) -> None:
+        """Scroll there. (Playwright's own way waits for two frames alike, and on a busy machine no frame may come for long.)"""
+        element.evaluate("e => e.scrollIntoView({ block: 'center', behavior: 'instant' })")
+
     def draw_all(self) -> int:
         """Walk down the page (what lies far below is not laid out before), bring every figure near and wait until it is
         drawn; returns how many there are."""
@@ -105,11 +109,25 @@ class Visit:
         """Bytes, gzipped, of every file that the page has asked for so far."""
         return {u: zipped(u, site) for u in set(self.requests) if u.startswith(site) and not u.endswith("/")}
 
-    def violations(self, axe: str) -> list[dict[str, Any]]:
-        """What axe-core (its source, `axe`) objects to, with every fold of the page opened."""
-        self.page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
-        self.page.evaluate(axe)
-        return self.page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    def wear(self, theme: str) -> None:
+        """Give the page the other theme, as its own button does, and wait until every figure that was drawn wears it."""
+        self.page.evaluate("theme => { document.documentElement.dataset.theme = theme; }", theme)
+        self.page.wait_for_function("""theme => [...document.querySelectorAll(".tl-figure")]
+            .every(({ tiedlib: f }) => !f.drawn || (f.worn === theme && !f.busy))""", arg=theme, polling=50)  # fmt: skip
+
+    def violations(self, axe: str, rules: Sequence[str] = ()) -> list[dict[str, Any]]:
+        """What axe-core (its source, `axe`) objects to, by all its rules or by these, with every fold of the page opened, laid
+        out and at rest: text that is still fading in has no contrast yet."""
+        if not self.page.evaluate("!!window.axe"):
+            self.page.add_style_tag(content="""*, ::before, ::after { animation: none !important; transition: none !important;
+                content-visibility: visible !important; }""")  # fmt: skip
+            self.page.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+            self.page.evaluate(axe)
+        options = {
+            "resultTypes": ["violations"],
+            **({"runOnly": {"type": "rule", "values": list(rules)}} if rules else {}),
+        }
+        return self.page.evaluate("options => axe.run(document, options)", options)["violations"]
 
 
 def late(address: str) -> bool:
