@@ -178,7 +178,7 @@ def test_no_score_and_no_temperature_overflows(dtype):
         torch.testing.assert_close(y.sum(-1).double(), torch.ones(2).double(), rtol=0, atol=1e-2)
         assert y[0].argmax() == 0 and (y[0].tolist() == [1, 0, 0] or tau > 1)
     if dtype != torch.float64:
-        with pytest.raises(ValueError, match="tau is 1e-40; the temperature must be positive and finite, 1e-38"):
+        with pytest.raises(ValueError, match="tau is 1e-40; the temperature must lie in 1e-38"):
             relax(scores, 1e-40)
 
 
@@ -380,7 +380,7 @@ def test_bad_logits_are_named(call, logits, error, words):
     ids=["gumbel_softmax", "relax", "log_density", "gumbel_softmax_gradients"],
 )
 def test_a_bad_temperature_is_named(call, tau):
-    with pytest.raises(ValueError, match=rf"tau is {tau}; the temperature must be positive and finite"):
+    with pytest.raises(ValueError, match=rf"tau is {tau}; it must be positive and finite"):
         call(tau)
 
 
@@ -396,7 +396,7 @@ def test_other_bad_input_is_named():
         (
             lambda: log_density(torch.full((3,), 0.3), torch.zeros(4), 1.0),
             ValueError,
-            "y has 3 categories and logits 4",
+            r"y has shape \(3,\) and logits \(4,\)",
         ),
     ):
         with pytest.raises(error, match=words):

@@ -28,9 +28,11 @@ TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
 MODULES = sorted((ROOT / "tiedlib").rglob("*.py"))
 IDEAS = sorted(p for p in (ROOT / "tiedlib").glob("*.py") if not p.name.startswith("__"))
 # The table of contents of the whole book: an idea may import those above it. `linear_cross_entropy` and `recurrent`
-# stand higher than the chapters that explain them, because they are used earlier; `autograd` is explained in `training_loop`.
+# stand higher than the chapters that explain them, because they are used earlier; `autograd` is explained in `training_loop`,
+# `arguments` in none.
 ORDER = [
     *(
+        "arguments",
         "autograd",
         "training_loop",
         "information",

@@ -191,7 +191,7 @@ def test_word_similarity_is_spearman_of_cosines_and_blind_to_monotone_ratings():
 
 
 def test_similarities_name_bad_input():
-    with pytest.raises(ValueError, match="a has 1 values"):
+    with pytest.raises(ValueError, match=r"a has shape \(1,\)"):
         rank_correlation(torch.ones(1), torch.ones(1))
     with pytest.raises(ValueError, match="a has 2 rows"):
         embedding_similarity(torch.ones(2, 2), torch.ones(2, 2))
@@ -199,7 +199,7 @@ def test_similarities_name_bad_input():
 
 @pytest.mark.usefixtures("unchecked")
 def test_unequal_lengths_are_named():
-    with pytest.raises(ValueError, match="a has 3 values and b 2"):
+    with pytest.raises(ValueError, match=r"a has shape \(3,\) and b \(2,\)"):
         rank_correlation(torch.ones(3), torch.ones(2))
     with pytest.raises(ValueError, match="a has 3 rows and b 4"):
         embedding_similarity(torch.ones(3, 2), torch.ones(4, 2))

@@ -17,6 +17,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tiedlib import arguments
+
 __all__ = [
     "exact_gradient",
     "gumbel_cdf",
@@ -34,11 +36,13 @@ __all__ = [
 
 def gumbel_log_density(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """log f(x) = −x − e^{−x}: the standard Gumbel law, location 0, scale 1, x any real number."""
+    arguments.floating(x=x)
     return -x - torch.exp(-x)
 
 
 def gumbel_cdf(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """F(x) = exp(−e^{−x}).   Mean γ = 0.5772…, variance π²/6."""
+    arguments.floating(x=x)
     return torch.exp(-torch.exp(-x))
 
 
@@ -91,9 +95,10 @@ def relax(
     _check_logits(scores, dim, "scores")
     wide = scores.to(torch.promote_types(scores.dtype, torch.float32))
     limits = torch.finfo(wide.dtype)
+    arguments.number("tau", tau, "positive and finite")
     if not limits.tiny <= tau <= limits.max:
         raise ValueError(
-            f"tau is {tau}; the temperature must be positive and finite, {limits.tiny:.0e} to {limits.max:.0e}"
+            f"tau is {tau}; the temperature must lie in {limits.tiny:.0e} … {limits.max:.0e}, or {wide.dtype} cannot divide by it"
         )
     y = torch.softmax((wide - wide.amax(dim, keepdim=True).detach()) / tau, dim)
     if hard:
@@ -132,12 +137,12 @@ def log_density(
     Maddison et al. 2016, definition 1. A density over y_1 … y_{K−1}; every y_k must be > 0. Raises ValueError for
     tau ≤ 0 or not finite and for unequal numbers of categories.
     """
-    if not 0 < tau < math.inf:
-        raise ValueError(f"tau is {tau}; the temperature must be positive and finite")
+    arguments.number("tau", tau, "positive and finite")
     _check_logits(y, -1, "y")
     _check_logits(logits, -1)
-    if y.shape[-1] != logits.shape[-1]:
-        raise ValueError(f"y has {y.shape[-1]} categories and logits {logits.shape[-1]}; they must be equal")
+    lead = zip(y.shape[-2::-1], logits.shape[-2::-1], strict=False)
+    if y.shape[-1] != logits.shape[-1] or any(b not in (1, a) for a, b in lead):
+        raise ValueError(f"y has shape {tuple(y.shape)} and logits {tuple(logits.shape)}; logits must broadcast to y")
     k, log_y = y.shape[-1], y.log()
     single = (logits - (tau + 1) * log_y).sum(-1)
     return math.lgamma(k) + (k - 1) * math.log(tau) + single - k * torch.logsumexp(logits - tau * log_y, -1)
@@ -177,6 +182,7 @@ def reinforce_gradients(
 
     Williams 1992. r = objective needs no gradient; it is called with one-hot rows. Raises ValueError for samples < 1.
     """
+    arguments.number("baseline", baseline)
     rows = _rows(logits, samples)
     onehot = torch.nn.functional.one_hot(gumbel_max(rows, generator=generator), len(logits)).to(logits.dtype)
     return (objective(onehot).detach() - baseline)[:, None] * (onehot - torch.softmax(rows, -1))
@@ -203,8 +209,7 @@ def gumbel_softmax_gradients(
 
 def _rows(logits: Tensor, samples: int) -> Tensor:
     _check_logits(logits, -1)
-    if samples < 1:
-        raise ValueError(f"samples is {samples}; it must be at least 1")
+    arguments.whole("samples", samples)
     return logits.detach().expand(samples, -1).clone()
 
 
@@ -219,8 +224,7 @@ def _widest(device: torch.device) -> torch.dtype:
 
 
 def _check_logits(logits: Tensor, dim: int, name: str = "logits") -> None:
-    if not logits.is_floating_point():
-        raise TypeError(f"{name} has dtype {logits.dtype}; it must be a floating-point tensor")
+    arguments.floating(**{name: logits})
     if not -logits.dim() <= dim < logits.dim():
         raise ValueError(f"dim is {dim}; {name} has shape {tuple(logits.shape)}, and dim must name one of its axes")
     if logits.shape[dim] == 0:

@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from tiedlib import arguments
+
 __all__ = [
     "calculate_gain",
     "carried_moments",
@@ -38,6 +40,7 @@ def fan_in_and_fan_out(tensor: Float[Tensor, "*shape"]) -> tuple[int, int]:
     A weight is (out, in, *kernel) as torch stores it: n_in = in · ∏ kernel, n_out = out · ∏ kernel. For an embedding (words,
     dim) these are dim and words, which say nothing about a lookup. Raises ValueError for fewer than two dimensions.
     """
+    arguments.floating(tensor=tensor)
     if tensor.dim() < 2:
         raise ValueError(
             f"tensor has shape {tuple(tensor.shape)}; fan-in and fan-out need at least the two dimensions (out, in)"
@@ -61,10 +64,7 @@ def calculate_gain(nonlinearity: str, param: int | float | None = None) -> float
         known = ", ".join(sorted([*GAINS, "leaky_relu", *LINEAR]))
         raise ValueError(f"nonlinearity is {nonlinearity!r}; it must be one of {known}")
     slope = 0.01 if param is None else param
-    if isinstance(slope, bool) or not isinstance(slope, (int, float)):
-        raise TypeError(f"param is {slope!r}; the slope of leaky_relu must be a number")
-    if not math.isfinite(slope):
-        raise ValueError(f"param is {slope}; the slope of leaky_relu must be finite")
+    arguments.number("param", slope)
     return math.sqrt(2 / (1 + slope**2))
 
 
@@ -148,8 +148,7 @@ def forget_gate_bias_(lstm: nn.LSTM, value: int | float = 1.0) -> nn.LSTM:
         raise TypeError(f"lstm is a {type(lstm).__name__}; it must be an nn.LSTM")
     if not lstm.bias:
         raise ValueError("lstm has bias=False; a forget gate's bias needs bias=True")
-    if not math.isfinite(value):
-        raise ValueError(f"value is {value}; the bias must be finite")
+    arguments.number("value", value)
     gate = slice(lstm.hidden_size, 2 * lstm.hidden_size)
     with torch.no_grad():
         for name, tensor in [*lstm.named_parameters(), *lstm.named_buffers()]:
@@ -170,8 +169,7 @@ def moment_map(
     """
     back = forward_gain if backward_gain is None else backward_gain
     for name, value in (("q", q), ("forward_gain", forward_gain), ("backward_gain", back)):
-        if not 0 <= value < math.inf:
-            raise ValueError(f"{name} is {value}; it must be finite and at least 0")
+        arguments.number(name, value, "at least 0 and finite")
     width = 1 / 256
     z = torch.arange(-9 + width / 2, 9, width, dtype=torch.float64)
     density = torch.exp(-z.square() / 2) * (width / math.sqrt(2 * math.pi))
@@ -192,6 +190,7 @@ def carried_moments(
     Means over batch and units. grad is ∂L/∂y_L (default: all ones, made of L = Σ y_L). NaN for an empty batch. Raises
     ValueError where a matrix does not fit what it is given.
     """
+    arguments.floating(x=x)
     ys, slopes, h = [], [], x
     for k, w in enumerate(weights):
         if w.shape[1] != h.shape[1]:
@@ -223,18 +222,16 @@ def _xavier_std(tensor: Tensor, gain: int | float) -> float:
 
 
 def _kaiming_std(tensor: Tensor, a: int | float, mode: str, nonlinearity: str) -> float:
-    if mode not in ("fan_in", "fan_out"):
-        raise ValueError(f"mode is {mode!r}; it must be 'fan_in' or 'fan_out'")
-    if not math.isfinite(a):
-        raise ValueError(f"a is {a}; the slope of leaky_relu must be finite")
+    arguments.choice("mode", mode, ("fan_in", "fan_out"))
+    arguments.number("a", a)
     gain = _checked(tensor, calculate_gain(nonlinearity, a))
     fan_in, fan_out = fan_in_and_fan_out(tensor)
     return gain / math.sqrt(max(fan_in if mode == "fan_in" else fan_out, 1))  # 1: an empty tensor has nothing to fill
 
 
 def _checked(tensor: Tensor, gain: int | float) -> float:
-    if not tensor.is_floating_point():
-        raise TypeError(f"tensor has dtype {tensor.dtype}; weights are floating-point numbers")
+    arguments.floating(tensor=tensor)
+    arguments.number("gain", gain)
     largest = torch.finfo(tensor.dtype).max / 16  # room for the tails of a normal draw
     if not 0 <= gain <= largest:
         raise ValueError(f"gain is {gain}; it must be at least 0, finite, and at most {largest:.0f} for {tensor.dtype}")

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from tiedlib import arguments
 from tiedlib.linear_cross_entropy import linear_cross_entropy
 from tiedlib.recurrent import LanguageModel
 
@@ -71,8 +72,8 @@ def projection_penalty(
     The gradient of "frobenius" at P = 0 is taken as 0. Raises ValueError for an unknown form, strength < 0, or "code"
     without a batch_size ≥ 1.
     """
-    if not strength >= 0:
-        raise ValueError(f"strength is {strength}; it must be at least 0")
+    arguments.floating(weight=weight)
+    arguments.number("strength", strength, "at least 0 and finite")
     if form == "frobenius":
         return strength * torch.linalg.vector_norm(weight)
     if form == "spectral":
@@ -106,16 +107,19 @@ def augmented_loss(
     the KL term's gradient shrinks as 1/τ. Shapes: logits z (*batch, vocab), target (*batch), embedding L (vocab, dim).
     Raises ValueError for tau ≤ 0, alpha < 0, an unknown reduction, or sizes that do not fit.
     """
-    if not tau > 0:
-        raise ValueError(f"tau is {tau}; the temperature must be positive")
-    if not alpha >= 0:
-        raise ValueError(f"alpha is {alpha}; the weight of the augmented term must be at least 0")
+    arguments.number("tau", tau, "positive and finite")
+    arguments.number("alpha", alpha, "at least 0 and finite")
+    arguments.floating(logits=logits, embedding=embedding)
+    arguments.whole_numbers(target=target)
+    if logits.shape[:-1] != target.shape:
+        raise ValueError(
+            f"logits has shape {tuple(logits.shape)} and target {tuple(target.shape)}; target has a class for each row"
+        )
     if embedding.shape[0] != logits.shape[-1]:
         raise ValueError(
             f"embedding has {embedding.shape[0]} rows and logits {logits.shape[-1]} classes; they must be equal"
         )
-    if reduction not in ("mean", "sum", "none"):
-        raise ValueError(f"reduction is {reduction!r}; it must be 'mean', 'sum' or 'none'")
+    arguments.choice("reduction", reduction, ("mean", "sum", "none"))
     z, o = logits.reshape(-1, logits.shape[-1]), target.reshape(-1)
     fixed = embedding.detach()
     soft = torch.softmax(fixed[o] @ fixed.T / tau, dim=-1)
@@ -129,8 +133,9 @@ def rank_correlation(a: Float[Tensor, " n"], b: Float[Tensor, " n"]) -> float:
 
     NaN where one of them is constant. Raises ValueError for fewer than two values or unequal lengths.
     """
-    if a.shape != b.shape or len(a) < 2:
-        raise ValueError(f"a has {len(a)} values and b {len(b)}; give equally many, at least 2")
+    arguments.floating(a=a, b=b)
+    if a.shape != b.shape or a.dim() != 1 or len(a) < 2:
+        raise ValueError(f"a has shape {tuple(a.shape)} and b {tuple(b.shape)}; give equally many values, at least 2")
     x, y = _ranks(a), _ranks(b)
     x, y = x - x.mean(), y - y.mean()
     return float((x * y).sum() / (x.square().sum() * y.square().sum()).sqrt())
@@ -149,6 +154,7 @@ def embedding_similarity(a: Float[Tensor, "words dim_a"], b: Float[Tensor, "word
     of a and of b must be the same word. n words give n(n−1)/2 pairs: choose the 1,000–2,000 most frequent.
     Raises ValueError for unequal numbers of rows or fewer than 3.
     """
+    arguments.floating(a=a, b=b)
     if len(a) != len(b) or len(a) < 3:
         raise ValueError(f"a has {len(a)} rows and b {len(b)}; give the same words to both, at least 3")
     i, j = torch.triu_indices(len(a), len(a), offset=1)
@@ -162,6 +168,16 @@ def word_similarity(
 
     Leave pairs with an unknown word out beforehand and say how many they were. Raises ValueError as `rank_correlation`.
     """
+    arguments.floating(embedding=embedding, ratings=ratings)
+    arguments.whole_numbers(pairs=pairs)
+    if pairs.shape != (len(ratings), 2):
+        raise ValueError(
+            f"pairs has shape {tuple(pairs.shape)} and ratings {tuple(ratings.shape)}; give a rating to each pair"
+        )
+    if pairs.numel() and not 0 <= int(pairs.min()) <= int(pairs.max()) < len(embedding):
+        raise ValueError(
+            f"pairs holds {int(pairs.min())} … {int(pairs.max())}; embedding has {len(embedding)} rows, from 0"
+        )
     left, right = embedding[pairs[:, 0]], embedding[pairs[:, 1]]
     return rank_correlation(F.cosine_similarity(left.double(), right.double()), ratings.double())
 

@@ -19,6 +19,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import LowRankMultivariateNormal
 
+from tiedlib import arguments
+
 __all__ = [
     "VAE",
     "elbo",
@@ -86,14 +88,11 @@ class VAE(nn.Module):
         scale: float = 1.0,
     ) -> None:
         super().__init__()
-        for name, size, least in (("features", features, 1), ("hidden", hidden, 1), ("latent", latent, 1)):
-            if size < least:
-                raise ValueError(f"{name} is {size}; it must be at least {least}")
-        if layers < 0:
-            raise ValueError(f"layers is {layers}; it must be at least 0")
-        if likelihood not in ("bernoulli", "gaussian"):
-            raise ValueError(f"likelihood is {likelihood!r}; it must be 'bernoulli' or 'gaussian'")
-        _check_scale(scale)
+        for name, size in (("features", features), ("hidden", hidden), ("latent", latent)):
+            arguments.whole(name, size)
+        arguments.whole("layers", layers, 0)
+        arguments.choice("likelihood", likelihood, ("bernoulli", "gaussian"))
+        arguments.number("scale", scale, "positive and finite")
         self.features, self.latent, self.likelihood, self.scale = features, latent, likelihood, scale
         self.encoder = _perceptron(features, hidden, 2 * latent, layers)
         self.decoder = _perceptron(latent, hidden, features, layers)
@@ -102,6 +101,7 @@ class VAE(nn.Module):
         self, x: Float[Tensor, "*batch features"]
     ) -> tuple[Float[Tensor, "*batch latent"], Float[Tensor, "*batch latent"]]:
         """μ(x) and log σ²(x)."""
+        arguments.floating(x=x)
         if x.shape[-1] != self.features:
             raise ValueError(f"x has {x.shape[-1]} features and the model {self.features}; they must be equal")
         mu, logvar = self.encoder(x).chunk(2, dim=-1)
@@ -159,8 +159,7 @@ def elbo(
     Only β = beta = 1 is the bound: β > 1 lies below it (Higgins et al. 2017), β < 1 is no bound. The gap is
     log p(x) − L(x) = KL(q(z|x) ‖ p(z|x)). Raises ValueError for beta < 0 or NaN, and as `elbo_terms`.
     """
-    if not 0 <= beta < math.inf:
-        raise ValueError(f"beta is {beta}; the weight of the KL term must be at least 0 and finite")
+    arguments.number("beta", beta, "at least 0 and finite")
     log_likelihood, kl = elbo_terms(model, x, samples=samples, generator=generator)
     return log_likelihood - beta * kl
 
@@ -200,7 +199,7 @@ def linear_gaussian_log_prob(
 
     The one decoder whose integral over z is known: W = weight, b = bias, s = scale. Raises ValueError for scale ≤ 0.
     """
-    _check_scale(scale)
+    _check_linear(x, weight, bias, scale)
     return LowRankMultivariateNormal(bias, weight, scale**2 * torch.ones_like(bias)).log_prob(x)
 
 
@@ -214,7 +213,7 @@ def linear_gaussian_posterior(
 
     The covariance does not depend on x. Raises as `linear_gaussian_log_prob`.
     """
-    _check_scale(scale)
+    _check_linear(x, weight, bias, scale)
     precision = torch.eye(weight.shape[1], dtype=weight.dtype, device=weight.device) + weight.T @ weight / scale**2
     covariance = torch.linalg.inv(precision)
     return (x - bias) @ weight @ covariance / scale**2, covariance
@@ -222,8 +221,7 @@ def linear_gaussian_posterior(
 
 def _encoded(model: Any, x: Tensor, samples: int) -> tuple[Tensor, Tensor]:
     """μ(x) and log σ²(x), repeated (not copied) `samples` times in front."""
-    if samples < 1:
-        raise ValueError(f"samples is {samples}; it must be at least 1")
+    arguments.whole("samples", samples)
     mu, logvar = model.encode(x)
     return mu.expand(samples, *mu.shape), logvar.expand(samples, *mu.shape)
 
@@ -241,16 +239,19 @@ def _wide(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-def _check_scale(scale: float | Tensor) -> None:
-    value = float(scale.detach()) if isinstance(scale, Tensor) else scale
-    if not 0 < value < math.inf:
-        raise ValueError(f"scale is {value}; the standard deviation must be positive and finite")
+def _check_linear(x: Tensor, weight: Tensor, bias: Tensor, scale: float | Tensor) -> None:
+    arguments.floating(x=x, weight=weight, bias=bias)
+    arguments.number("scale", float(scale.detach()) if isinstance(scale, Tensor) else scale, "positive and finite")
+    features = weight.shape[0]
+    if bias.shape != (features,) or x.shape[-1:] != (features,):
+        raise ValueError(
+            f"x has shape {tuple(x.shape)}, weight {tuple(weight.shape)} and bias {tuple(bias.shape)}; "
+            "the last size of x and the size of bias must be the first of weight"
+        )
 
 
 def _check_gaussian(mu: Tensor, logvar: Tensor) -> None:
-    for name, tensor in (("mu", mu), ("logvar", logvar)):
-        if not tensor.is_floating_point():
-            raise TypeError(f"{name} has dtype {tensor.dtype}; it must be a floating-point tensor")
+    arguments.floating(mu=mu, logvar=logvar)
     if mu.shape != logvar.shape:
         raise ValueError(f"mu has shape {tuple(mu.shape)} and logvar {tuple(logvar.shape)}; they must be equal")
     if logvar.numel() == 0 or logvar.device.type != "cpu":  # elsewhere, to look at a value makes the device wait
