@@ -5,13 +5,15 @@ from __future__ import annotations
 import html
 import inspect
 import textwrap
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from IPython.display import HTML, Markdown, display
 
+from tiedlib.lab import records
 from tiedlib.lab.data import Corpus, DataError, load_corpus
 
-__all__ = ["corpus_or", "source"]
+__all__ = ["corpus_or", "source", "table"]
 
 
 def source(*objects: Any) -> None:
@@ -19,6 +21,11 @@ def source(*objects: Any) -> None:
     for one in objects:
         code = textwrap.dedent(inspect.getsource(one)).rstrip()
         _show(Markdown(f"From `{one.__module__}`:\n\n```python\n{code}\n```"))
+
+
+def table(caption: str, heads: Sequence[Any], rows: Iterable[Sequence[Any]]) -> None:
+    """Show what cells of a chapter have computed; see `records.html_table`."""
+    _show(HTML(records.html_table(caption, heads, rows)))
 
 
 def corpus_or(name: str, fallback: str, **options: Any) -> tuple[Corpus, bool]:

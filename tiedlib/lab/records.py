@@ -14,6 +14,7 @@ import json
 import math
 import os
 import platform
+import re
 import statistics
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -46,6 +47,9 @@ FORMAT = 1
 
 class RecordError(RuntimeError):
     """A record that is missing, damaged, or of another configuration; the message names the file."""
+
+
+_NEGATIVE = re.compile(r"(?<![\w.])-(?=\d)")  # a minus, not a hyphen or an exponent
 
 
 def make_record(
@@ -193,11 +197,24 @@ def to_markdown(rows: Sequence[Mapping[str, Any]], digits: int = 1) -> str:
 
 def to_html(rows: Sequence[Mapping[str, Any]], caption: str, digits: int = 1) -> str:
     """Rows of `table` as an HTML table with a caption, for a page."""
-    heads, lines = _cells(rows, digits)
-    head = "".join(f'<th scope="col">{html.escape(text)}</th>' for text in heads)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(text)}</td>" for text in line) + "</tr>" for line in lines)
+    return html_table(caption, *_cells(rows, digits))
+
+
+def html_table(caption: str, heads: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
+    """A table for a page: its caption, the head of each column, and rows whose first cell names the row. A cell's text is
+    str of it, with the sign − before a negative number. Raises ValueError for a row of another length or an empty head."""
+    text = [[_NEGATIVE.sub("−", html.escape(str(cell))) for cell in row] for row in rows]
+    for row in text:
+        if len(row) != len(heads):
+            raise ValueError(f"rows holds one of {len(row)} cells, {row}; heads has {len(heads)}")
+    if not all(str(head).strip() for head in heads):
+        raise ValueError(f"heads is {list(heads)}; every column needs a name that can be read out")
+    head = "".join(f'<th scope="col">{html.escape(str(one))}</th>' for one in heads)
+    lines = ("".join(f"<td>{cell}</td>" for cell in row[1:]) for row in text)
+    body = "".join(f'<tr><th scope="row">{row[0]}</th>{line}</tr>' for row, line in zip(text, lines, strict=True))
     return (
-        f"<table><caption>{html.escape(caption)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        f'<div class="tl-scroll"><table><caption>{html.escape(caption)}</caption>'
+        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
