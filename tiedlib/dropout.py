@@ -201,7 +201,7 @@ def every_mask(n: int, p: float) -> tuple[Bool[Tensor, "masks n"], Float[Tensor,
 class Dropout(nn.Module):
     """`dropout` at the rate p, on in training mode, off after `.eval()`. As torch.nn.Dropout; draws from `generator` if given."""
 
-    def __init__(self, p: float = 0.5, *, generator: Generator | None = None) -> None:
+    def __init__(self, p: float | int = 0.5, *, generator: Generator | None = None) -> None:
         super().__init__()
         _check_rate(p)
         self.p, self.generator = p, generator
@@ -216,7 +216,9 @@ class VariationalDropout(Dropout):
     Gal & Ghahramani 2016, section 4. batch_first=False takes (time, batch, features). ValueError where x has no three axes.
     """
 
-    def __init__(self, p: float = 0.5, *, batch_first: bool = True, generator: Generator | None = None) -> None:
+    def __init__(
+        self, p: float | int = 0.5, *, batch_first: bool = True, generator: Generator | None = None
+    ) -> None:  # fmt: skip
         super().__init__(p, generator=generator)
         self.batch_first = batch_first
 
@@ -233,8 +235,9 @@ class EmbeddingDropout(Dropout):
     """
 
     def __init__(
-        self, embedding: nn.Embedding, p: float = 0.1, *, per_sequence: bool = False, generator: Generator | None = None
-    ) -> None:
+        self, embedding: nn.Embedding, p: float | int = 0.1, *, per_sequence: bool = False,
+        generator: Generator | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(p, generator=generator)
         self.embedding, self.per_sequence = embedding, per_sequence
 
@@ -263,7 +266,7 @@ class WeightDropLSTM(nn.LSTM):
     """
 
     def __init__(
-        self, input_size: int, hidden_size: int, num_layers: int = 1, p: float = 0.5, *,
+        self, input_size: int, hidden_size: int, num_layers: int = 1, p: float | int = 0.5, *,
         generator: Generator | None = None, **options: Any,
     ) -> None:  # fmt: skip
         _check_rate(p)
