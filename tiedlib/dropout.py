@@ -27,12 +27,11 @@ from torch import Generator, Tensor, nn
 from torch.func import functional_call
 
 __all__ = [
-    *("Dropout", "EmbeddingDropout", "VariationalDropout", "WeightDropLSTM"),
-    *("apply_mask", "classic_dropout", "drop_connect", "dropout", "embedding_dropout", "every_mask", "keep_mask"),
-    *("masked_lstm", "monte_carlo"),
+    *("Dropout", "EmbeddingDropout", "VariationalDropout", "WeightDropLSTM", "apply_mask", "classic_dropout"),
+    *("drop_connect", "dropout", "embedding_dropout", "every_mask", "keep_mask", "masked_lstm", "monte_carlo"),
 ]
 
-Rate = float | int | Float[Tensor, ""]
+Rate = float | int | Float[Tensor, ""]  # a tensor where a grid of runs has one value each
 Array = Float[Tensor, "*shape"]
 
 
@@ -143,7 +142,7 @@ def masked_lstm(
     """h_t of the first layer of `lstm`, which reads x_t ⊙ a_t and h_{t−1} ⊙ b_t in place of x_t and h_{t−1}.
 
     a = input_mask and b = hidden_mask are factors 0 or 1/(1 − p), such as dropout(torch.ones(batch, 1, hidden), p) gives: with a
-    time axis of length 1 the mask is that of Gal & Ghahramani 2016, equation 7, unchanged at every step. c_t is never masked.
+    time axis of length 1 the mask is that of Gal & Ghahramani 2016, section 4, unchanged at every step. c_t is never masked.
     The state starts at zero. Written in plain operations, for `vmap`. Raises ValueError for x that is not (batch, time, in).
     """
     if x.dim() != 3 or x.shape[2] != lstm.input_size:
@@ -167,8 +166,8 @@ def monte_carlo(model: nn.Module, *inputs: Any, samples: int = 100) -> Float[Ten
     """Outputs of `samples` passes with fresh masks: dropout is on, every other module is in evaluation mode.
 
     The mean over the first axis is the average over the networks that masks cut out (Gal & Ghahramani 2016, arXiv:1506.02142,
-    equation 6). No gradient; modes are put back. torch's dropout modules count as well as those here. Raises ValueError for
-    samples < 1, or a model without dropout, whose samples would all be equal.
+    section 4). No gradient; modes are put back. torch's dropout modules count too, but the option dropout of nn.LSTM does not.
+    Raises ValueError for samples < 1, or a model without dropout, whose samples would all be equal.
     """
     if samples < 1:
         raise ValueError(f"samples is {samples}; it must be at least 1")
@@ -216,9 +215,7 @@ class VariationalDropout(Dropout):
     Gal & Ghahramani 2016, section 4. batch_first=False takes (time, batch, features). ValueError where x has no three axes.
     """
 
-    def __init__(
-        self, p: float | int = 0.5, *, batch_first: bool = True, generator: Generator | None = None
-    ) -> None:  # fmt: skip
+    def __init__(self, p: float | int = 0.5, *, batch_first: bool = True, generator: Generator | None = None) -> None:
         super().__init__(p, generator=generator)
         self.batch_first = batch_first
 
@@ -242,8 +239,8 @@ class EmbeddingDropout(Dropout):
         self.embedding, self.per_sequence = embedding, per_sequence
 
     def forward(self, tokens: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch dim"]:
-        rest = (self.p, self.training, self.generator)
-        return embedding_dropout(tokens, self.embedding.weight, *rest, per_sequence=self.per_sequence)
+        how = (self.p, self.training, self.generator)
+        return embedding_dropout(tokens, self.embedding.weight, *how, per_sequence=self.per_sequence)
 
 
 class _Plain(nn.Module):
