@@ -73,6 +73,13 @@ def test_small_rates_are_not_rounded_away():
     assert 1 <= dropped <= 60
 
 
+def test_where_masks_are_drawn():
+    with torch.device("meta"):
+        assert keep_mask((2,), 0.5).device.type == "meta"
+        assert keep_mask((2,), 0.5, generator=seeded()).device.type == "cpu"
+    assert dropout(torch.ones(2, device="meta"), 0.5).device.type == "meta"
+
+
 def test_every_mask_counts_the_law():
     for n in (0, 1, 5):
         masks, probabilities = every_mask(n, 0.3)
@@ -298,6 +305,10 @@ def test_the_module_has_the_embedding_itself():
     y = module(torch.arange(5))
     assert 0 < (y == 0).all(1).sum() < 5 and torch.equal(output.weight, before)
     assert torch.equal(module.eval()(torch.arange(5)), embedding.weight)
+    padded = EmbeddingDropout(nn.Embedding(5, 3, padding_idx=2), 0.5, generator=seeded())
+    for _ in range(8):
+        padded(torch.arange(5)).sum().backward()
+    assert not padded.embedding.weight.grad[2].any() and padded.embedding.weight.grad[[0, 1, 3, 4]].all()
     many = EmbeddingDropout(nn.Embedding(50, 3), 0.5, per_sequence=True, generator=seeded()).train()
     y = many(torch.arange(50).expand(2, 50))
     assert not torch.equal(y[0] == 0, y[1] == 0)
@@ -469,6 +480,13 @@ def test_copies_saving_packed_sequences_and_state_after_a_pass():
     ours.eval()
     _, half = ours(x[:, :2])
     torch.testing.assert_close(ours(x[:, 2:], half)[0], ours(x)[0][:, 2:])
+
+
+def test_no_pass_leaves_masked_weights_behind():
+    ours = WeightDropLSTM(3, 4, 2, p=0.5)
+    ours(torch.randn(5, 2, 3))
+    weights = dict(ours.named_parameters())
+    assert all(w is weights[name] for name, w in zip(ours._flat_weights_names, ours._flat_weights, strict=True))
 
 
 def test_an_error_inside_leaves_it_whole():

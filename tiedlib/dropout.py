@@ -105,8 +105,7 @@ def drop_connect(
     if not training or _is_zero(p):
         _check_rate(p)
         return F.linear(x, weight, bias)
-    rows = dropout(weight.expand(*x.shape[:-1], *weight.shape), p, True, generator)
-    y = (rows @ x.unsqueeze(-1)).squeeze(-1)
+    y = (dropout(weight.expand(*x.shape[:-1], *weight.shape), p, True, generator) @ x.unsqueeze(-1)).squeeze(-1)
     return y if bias is None else y + bias
 
 
@@ -228,7 +227,7 @@ class VariationalDropout(Dropout):
 class EmbeddingDropout(Dropout):
     """An nn.Embedding whose words drop out whole; see `embedding_dropout`. The embedding is the one given, not a copy.
 
-    The embedding's own weight is never masked, so an output layer tied to it keeps all its rows.
+    Its own weight is never masked, so an output layer tied to it keeps all its rows; its options, padding_idx among them, hold.
     """
 
     def __init__(
@@ -239,8 +238,10 @@ class EmbeddingDropout(Dropout):
         self.embedding, self.per_sequence = embedding, per_sequence
 
     def forward(self, tokens: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch dim"]:
+        ones = self.embedding.weight.new_ones(self.embedding.num_embeddings, 1)
         how = (self.p, self.training, self.generator)
-        return embedding_dropout(tokens, self.embedding.weight, *how, per_sequence=self.per_sequence)
+        kept = embedding_dropout(tokens, ones, *how, per_sequence=self.per_sequence) != 0
+        return apply_mask(self.embedding(tokens), kept, self.p if self.training else 0)
 
 
 class _Plain(nn.Module):
@@ -271,7 +272,6 @@ class WeightDropLSTM(nn.LSTM):
         self.p, self.generator = p, generator
 
     def forward(self, input: Any, hx: Any = None) -> Any:
-        """As nn.LSTM's, packed sequences too."""
         if not self.training or self.p == 0:
             return super().forward(input, hx)
         raw = {name: w for name, w in self.named_parameters() if name.startswith("weight_hh")}
@@ -279,7 +279,7 @@ class WeightDropLSTM(nn.LSTM):
         try:
             return functional_call(_Plain(self), dropped, (input, hx))
         finally:
-            self._init_flat_weights()  # torch's list of weights: the raw ones again, so that copies and saving work
+            self._init_flat_weights()  # torch's list of weights: the raw ones again; no pass leaves its graph behind
 
 
 def _is_zero(p: Rate) -> bool:
