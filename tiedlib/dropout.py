@@ -1,0 +1,300 @@
+"""Dropout and its relatives: masks over units, weights, words and time, drawn while training and gone when the net is used.
+
+Explained in the chapter `dropout`. Sources: Srivastava et al. 2014, JMLR 15:1929 (dropout); Wan et al. 2013 (DropConnect);
+Gal & Ghahramani 2016, arXiv:1512.05287 (one mask a sequence, words), and 2016, arXiv:1506.02142 (averaging over masks); Merity,
+Keskar & Socher 2018, arXiv:1708.02182 (weight-dropped LSTM); Zaremba et al. 2014, arXiv:1409.2329 (where it stands in an LSTM).
+
+p is always the probability that an entry is **dropped**, as in torch, and lies in [0, 1); r = 1 − p is the probability that it
+is kept, which papers and older code call p as well. A mask m has independent entries, P(m = 1) = 1 − p, and survivors are
+divided by 1 − p ("inverted" dropout), so that E[y] = x and nothing is left to do when training is over. A p that is a
+tensor of no dimension is never looked at, so that it may differ from run to run of a grid.
+
+Every function raises ValueError for p outside [0, 1) (at p = 1 nothing is left to scale) or NaN, and TypeError for a p that is
+no number or tensors that are not floating point. A dropped entry is 0 and has gradient 0, also where x is infinite.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Generator, Tensor, nn
+from torch.func import functional_call
+
+__all__ = [
+    *("Dropout", "EmbeddingDropout", "VariationalDropout", "WeightDropLSTM", "apply_mask", "classic_dropout"),
+    *("drop_connect", "dropout", "embedding_dropout", "every_mask", "keep_mask", "masked_lstm", "monte_carlo"),
+]
+
+Rate = float | int | Float[Tensor, ""]  # a tensor where a grid of runs has one value each
+Array = Float[Tensor, "*shape"]
+
+
+def keep_mask(
+    shape: Sequence[int], p: Rate, *, generator: Generator | None = None, device: torch.device | str | None = None
+) -> Bool[Tensor, "*shape"]:
+    """m with independent entries, True (kept) with probability 1 − p. device: the generator's, or torch's default, if None."""
+    _check_rate(p)
+    if device is None:
+        device = torch.get_default_device() if generator is None else generator.device
+    wide = torch.float32 if torch.device(device).type == "mps" else torch.float64  # 1 − p must keep its digits
+    keep = 1 - torch.as_tensor(p, dtype=wide, device=device)
+    return torch.bernoulli(keep.expand(tuple(shape)), generator=generator).bool()
+
+
+def apply_mask(x: Array, keep: Bool[Tensor, "*mask"], p: Rate) -> Array:
+    """y = m ⊙ x / (1 − p),   m = keep, broadcast to the shape of x (ValueError where it cannot be)."""
+    _check_rate(p)
+    _check_floating(x)
+    if keep.dim() > x.dim() or any(a not in (1, b) for a, b in zip(keep.shape[::-1], x.shape[::-1], strict=False)):
+        raise ValueError(f"keep has shape {tuple(keep.shape)} and x {tuple(x.shape)}; it must broadcast to that")
+    return (x / (1 - p)).to(x.dtype).masked_fill(~keep, 0.0)
+
+
+def dropout(
+    x: Array, p: Rate, training: bool = True, generator: Generator | None = None, *, shared: Sequence[int] = ()
+) -> Array:
+    """y = m ⊙ x / (1 − p) in training, y = x otherwise.   E[y] = x,  Var[y] = x² p / (1 − p), entry by entry.
+
+    One mask entry for each entry of x; along the axes named in `shared` all entries have the same one (ValueError for an axis
+    that x has not). Srivastava et al. 2014, section 10 (scaled in training); arguments as torch.nn.functional.dropout.
+    """
+    _check_rate(p)
+    _check_floating(x)
+    shape = list(x.shape)
+    for axis in shared:
+        if not -x.dim() <= axis < x.dim():
+            raise ValueError(f"shared names axis {axis}; x has shape {tuple(x.shape)}, and it must name its axes")
+        shape[axis] = 1
+    if not training or _is_zero(p):
+        return x
+    return apply_mask(x, keep_mask(shape, p, generator=generator, device=x.device), p)
+
+
+def classic_dropout(x: Array, p: Rate, training: bool = True, generator: Generator | None = None) -> Array:
+    """y = m ⊙ x in training, y = (1 − p) x otherwise: dropout as first published (Srivastava et al. 2014, section 4).
+
+    Both have the same mean, (1 − p) x. Whoever leaves out the factor after training feeds the next layer 1/(1 − p) times what
+    it was trained on.
+    """
+    _check_rate(p)
+    _check_floating(x)
+    if not training:
+        return (x * (1 - p)).to(x.dtype)
+    return x.masked_fill(~keep_mask(x.shape, p, generator=generator, device=x.device), 0.0)
+
+
+def drop_connect(
+    x: Float[Tensor, "*batch in"], weight: Float[Tensor, "out in"], p: Rate, bias: Float[Tensor, " out"] | None = None,
+    training: bool = True, generator: Generator | None = None,
+) -> Float[Tensor, "*batch out"]:  # fmt: skip
+    """y = (M ⊙ W) x / (1 − p) + b,   M a mask over the **weights**, drawn for each row of x; y = W x + b after training.
+
+    Wan et al. 2013, section 3, with survivors scaled. It costs batch × out × in mask entries, where dropout costs batch × in.
+    ValueError for shapes that do not fit.
+    """
+    if x.shape[-1:] != weight.shape[1:]:
+        raise ValueError(
+            f"x has shape {tuple(x.shape)} and weight {tuple(weight.shape)}; their last axes must be equal"
+        )
+    if not training or _is_zero(p):
+        _check_rate(p)
+        return F.linear(x, weight, bias)
+    y = (dropout(weight.expand(*x.shape[:-1], *weight.shape), p, True, generator) @ x.unsqueeze(-1)).squeeze(-1)
+    return y if bias is None else y + bias
+
+
+def embedding_dropout(
+    tokens: Int[Tensor, "*batch"], weight: Float[Tensor, "vocab dim"], p: Rate, training: bool = True,
+    generator: Generator | None = None, *, per_sequence: bool = False,
+) -> Float[Tensor, "*batch dim"]:  # fmt: skip
+    """m_w U_w / (1 − p) for each token w,   one mask entry for each word **type**: all occurrences of a word vanish together.
+
+    U = weight. One mask for the whole call (Merity et al. 2018, section 4.3), or, per_sequence=True, one for each sequence,
+    tokens (batch, time), as in Gal & Ghahramani 2016, section 4.2. Raises ValueError for tokens outside the vocabulary, or that
+    have no two axes with per_sequence; TypeError for tokens that are no integers.
+    """
+    _check_rate(p)
+    if tokens.is_floating_point() or tokens.dtype is torch.bool:
+        raise TypeError(f"tokens has dtype {tokens.dtype}; it must hold integers, the numbers of words")
+    if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < len(weight):
+        raise ValueError(f"tokens holds {int(tokens.min())} … {int(tokens.max())}; words are 0 … {len(weight) - 1}")
+    if per_sequence and tokens.dim() != 2:
+        raise ValueError(f"tokens has shape {tuple(tokens.shape)}; with per_sequence it must be (batch, time)")
+    vectors = F.embedding(tokens, weight)
+    if not training or _is_zero(p):
+        return vectors
+    keep = keep_mask((len(tokens) if per_sequence else 1, len(weight)), p, generator=generator, device=weight.device)
+    kept = keep.gather(1, tokens.long()) if per_sequence else keep[0][tokens.long()]
+    return apply_mask(vectors, kept.unsqueeze(-1), p)
+
+
+def masked_lstm(
+    x: Float[Tensor, "batch time in"], lstm: nn.LSTM, input_mask: Float[Tensor, "#batch #time #in"] | None = None,
+    hidden_mask: Float[Tensor, "#batch #time #hidden"] | None = None,
+) -> Float[Tensor, "batch time hidden"]:  # fmt: skip
+    """h_t of the first layer of `lstm`, which reads x_t ⊙ a_t and h_{t−1} ⊙ b_t in place of x_t and h_{t−1}.
+
+    a = input_mask and b = hidden_mask are factors 0 or 1/(1 − p), such as dropout(torch.ones(batch, 1, hidden), p) gives: with a
+    time axis of length 1 the mask is that of Gal & Ghahramani 2016, section 4, unchanged at every step. c_t is never masked.
+    The state starts at zero. Written in plain operations, for `vmap`. Raises ValueError for x that is not (batch, time, in).
+    """
+    if x.dim() != 3 or x.shape[2] != lstm.input_size:
+        raise ValueError(f"x has shape {tuple(x.shape)}; it must be (batch, time, {lstm.input_size})")
+    w: Any = lstm
+    bias = w.bias_ih_l0 + w.bias_hh_l0 if lstm.bias else None
+    inputs = F.linear(x if input_mask is None else x * input_mask, w.weight_ih_l0, bias)
+    h = c = x.new_zeros(len(x), lstm.hidden_size)
+    outputs = []
+    for t in range(x.shape[1]):
+        if hidden_mask is not None:
+            h = h * hidden_mask[:, min(t, hidden_mask.shape[1] - 1)]
+        i, f, g, o = (inputs[:, t] + F.linear(h, w.weight_hh_l0)).chunk(4, -1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        h = torch.sigmoid(o) * torch.tanh(c)
+        outputs.append(h)
+    return torch.stack(outputs, 1) if outputs else x.new_zeros(len(x), 0, lstm.hidden_size)
+
+
+def monte_carlo(model: nn.Module, *inputs: Any, samples: int = 100) -> Float[Tensor, "samples *out"]:  # noqa: UP037
+    """Outputs of `samples` passes with fresh masks: dropout is on, every other module is in evaluation mode.
+
+    The mean over the first axis is the average over the networks that masks cut out (Gal & Ghahramani 2016, arXiv:1506.02142,
+    section 4). No gradient; modes are put back. torch's dropout modules count too, but the option dropout of nn.LSTM does not.
+    Raises ValueError for samples < 1, or a model without dropout, whose samples would all be equal.
+    """
+    if samples < 1:
+        raise ValueError(f"samples is {samples}; it must be at least 1")
+    kinds = (Dropout, WeightDropLSTM, nn.modules.dropout._DropoutNd)
+    modes = [(module, module.training) for module in model.modules()]
+    if not any(isinstance(module, kinds) for module, _ in modes):
+        raise ValueError(
+            f"model is a {type(model).__name__} without a dropout module; there is nothing to average over"
+        )
+    try:
+        for module, _ in modes:
+            module.training = isinstance(module, kinds)
+        with torch.no_grad():
+            return torch.stack([model(*inputs) for _ in range(samples)])
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def every_mask(n: int, p: float) -> tuple[Bool[Tensor, "masks n"], Float[Tensor, " masks"]]:
+    """All 2ⁿ masks over n ≤ 20 entries and the probability of each, (1 − p)^kept p^(n − kept): for exact expectations."""
+    _check_rate(p)
+    if not 0 <= n <= 20:
+        raise ValueError(f"n is {n}; it must lie in 0 … 20, there are 2ⁿ masks")
+    masks = torch.tensor(list(itertools.product((False, True), repeat=n)), dtype=torch.bool).reshape(2**n, n)
+    kept = masks.sum(1).double()
+    return masks, (1 - p) ** kept * p ** (n - kept)
+
+
+class Dropout(nn.Module):
+    """`dropout` at the rate p, on in training mode, off after `.eval()`. As torch.nn.Dropout; draws from `generator` if given."""
+
+    def __init__(self, p: float | int = 0.5, *, generator: Generator | None = None) -> None:
+        super().__init__()
+        _check_rate(p)
+        self.p, self.generator = p, generator
+
+    def forward(self, x: Array) -> Array:
+        return dropout(x, self.p, self.training, self.generator)
+
+
+class VariationalDropout(Dropout):
+    """One mask a sequence: `dropout` of (batch, time, features) with the same mask at every step, another for each sequence.
+
+    Gal & Ghahramani 2016, section 4. batch_first=False takes (time, batch, features). ValueError where x has no three axes.
+    """
+
+    def __init__(self, p: float | int = 0.5, *, batch_first: bool = True, generator: Generator | None = None) -> None:
+        super().__init__(p, generator=generator)
+        self.batch_first = batch_first
+
+    def forward(self, x: Array) -> Array:
+        if x.dim() != 3:
+            raise ValueError(f"x has shape {tuple(x.shape)}; it must have three axes: batch, time, features")
+        return dropout(x, self.p, self.training, self.generator, shared=(1 if self.batch_first else 0,))
+
+
+class EmbeddingDropout(Dropout):
+    """An nn.Embedding whose words drop out whole; see `embedding_dropout`. The embedding is the one given, not a copy.
+
+    Its own weight is never masked, so an output layer tied to it keeps all its rows; its options, padding_idx among them, hold.
+    """
+
+    def __init__(
+        self, embedding: nn.Embedding, p: float | int = 0.1, *, per_sequence: bool = False,
+        generator: Generator | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(p, generator=generator)
+        self.embedding, self.per_sequence = embedding, per_sequence
+
+    def forward(self, tokens: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch dim"]:
+        ones = self.embedding.weight.new_ones(self.embedding.num_embeddings, 1)
+        how = (self.p, self.training, self.generator)
+        kept = embedding_dropout(tokens, ones, *how, per_sequence=self.per_sequence) != 0
+        return apply_mask(self.embedding(tokens), kept, self.p if self.training else 0)
+
+
+class _Plain(nn.Module):
+    """nn.LSTM's own forward of a subclass, as a module, so that `functional_call` can exchange weights for one pass."""
+
+    def __init__(self, lstm: nn.LSTM) -> None:
+        super().__init__()
+        self.lstm = lstm
+
+    def forward(self, *args: Any) -> Any:
+        return nn.LSTM.forward(self.lstm, *args)
+
+
+class WeightDropLSTM(nn.LSTM):
+    """torch.nn.LSTM with DropConnect on its recurrent weights: every pass in training runs on M ⊙ W_hh / (1 − p).
+
+    Merity et al. 2018, section 2. One mask for all steps and all sequences of a pass, a fresh one each pass, one for each
+    layer and direction. Parameters, names and state_dict are nn.LSTM's: the optimizer moves the raw W_hh, whose gradient is 0
+    where the mask was. p = 0 or eval(): nn.LSTM itself. options go to nn.LSTM (num_layers, batch_first, …).
+    """
+
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, p: float | int = 0.5, *,
+        generator: Generator | None = None, **options: Any,
+    ) -> None:  # fmt: skip
+        _check_rate(p)
+        super().__init__(input_size, hidden_size, num_layers, **options)
+        self.p, self.generator = p, generator
+
+    def forward(self, input: Any, hx: Any = None) -> Any:
+        if not self.training or self.p == 0:
+            return super().forward(input, hx)
+        raw = {name: w for name, w in self.named_parameters() if name.startswith("weight_hh")}
+        dropped = {f"lstm.{name}": dropout(w, self.p, True, self.generator) for name, w in raw.items()}
+        try:
+            return functional_call(_Plain(self), dropped, (input, hx))
+        finally:
+            self._init_flat_weights()  # torch's list of weights: the raw ones again; no pass leaves its graph behind
+
+
+def _is_zero(p: Rate) -> bool:
+    return not isinstance(p, Tensor) and p == 0
+
+
+def _check_rate(p: Any) -> None:
+    if isinstance(p, Tensor):
+        return
+    if not isinstance(p, Real) or isinstance(p, bool):
+        raise TypeError(f"p is {p!r}; it must be a number, the probability of dropping")
+    if not 0 <= p < 1:  # type: ignore[operator]  # NaN is in no range
+        raise ValueError(f"p is {p}; the probability of dropping must lie in [0, 1)")
+
+
+def _check_floating(x: Tensor) -> None:
+    if not x.is_floating_point():
+        raise TypeError(f"x has dtype {x.dtype}; it must be a floating-point tensor")
