@@ -85,6 +85,19 @@ GOOD: dict[str, Callable[[], dict[str, Any]]] = {
     "initialization.forget_gate_bias_": lambda: {"lstm": nn.LSTM(2, 2), "value": 1.0},
     "initialization.moment_map": lambda: {"f": torch.tanh, "q": 1.0, "forward_gain": 1.0, "backward_gain": 1.0},
     "initialization.carried_moments": lambda: {"weights": [torch.ones(5, 4)], "x": X, "f": torch.tanh},
+    "dropout.keep_mask": lambda: {"shape": (2, 3), "p": 0.5},
+    "dropout.apply_mask": lambda: {"x": X, "keep": torch.ones(3, 4, dtype=torch.bool), "p": 0.5},
+    "dropout.dropout": lambda: {"x": X, "p": 0.5},
+    "dropout.classic_dropout": lambda: {"x": X, "p": 0.5},
+    "dropout.drop_connect": lambda: {"x": X, "weight": torch.ones(5, 4), "p": 0.5, "bias": torch.ones(5)},
+    "dropout.embedding_dropout": lambda: {"tokens": TARGET, "weight": torch.ones(3, 4), "p": 0.5},
+    "dropout.masked_lstm": lambda: {"x": torch.ones(2, 5, 3), "lstm": nn.LSTM(3, 4)},
+    "dropout.every_mask": lambda: {"n": 3, "p": 0.5},
+    "dropout.monte_carlo": lambda: {"model": HERE["dropout"].Dropout(0.5), "*": (X,), "samples": 3},
+    "dropout.Dropout": lambda: {"p": 0.5},
+    "dropout.VariationalDropout": lambda: {"p": 0.5},
+    "dropout.EmbeddingDropout": lambda: {"embedding": nn.Embedding(5, 2), "p": 0.5},
+    "dropout.WeightDropLSTM": lambda: {"input_size": 2, "hidden_size": 3, "num_layers": 1, "p": 0.5},
     "gumbel_softmax.sample_gumbel": lambda: {"shape": (2, 3)},
     "gumbel_softmax.gumbel_cdf": lambda: {"x": X},
     "gumbel_softmax.gumbel_log_density": lambda: {"x": X},
@@ -173,7 +186,8 @@ def test_what_takes_programs_is_refused_in_its_own_file(name):
 def call(name: str, arguments: dict[str, Any]) -> Any:
     module, callable_ = name.split(".")
     options = dict(arguments)
-    result = getattr(HERE[module], callable_)(*options.pop("*", ()), **options)
+    first = [options.pop("model")] if "*" in options and "model" in options else []
+    result = getattr(HERE[module], callable_)(*first, *options.pop("*", ()), **options)
     return list(result) if inspect.isgenerator(result) else result
 
 
@@ -186,11 +200,13 @@ def bad_values(key: str, good: Any) -> Iterator[tuple[Any, type | tuple[type, ..
     if isinstance(good, float):
         yield from ((v, ValueError) for v in (math.nan, math.inf))
     elif isinstance(good, int) and key != "dim":
-        yield from ((v, ValueError) for v in ((-1,) if key == "layers" else (0, -1)))
+        yield from ((v, ValueError) for v in ((-1,) if key in ("layers", "n") else (0, -1)))
         yield 1.5, TypeError
     elif isinstance(good, str):
         yield "no such choice", ValueError
     elif isinstance(good, torch.Tensor):
+        if good.dtype is torch.bool:
+            return
         if good.is_floating_point():
             yield good.long(), TypeError
         else:
@@ -222,7 +238,12 @@ def test_a_bad_argument_is_refused_with_its_name_and_value(name, key, value, err
     assert told in said or type(value).__name__ in said, said
 
 
-FREE = {("tying.word_similarity", "embedding")}  # more words or more numbers for each are as good
+FREE = {
+    ("tying.word_similarity", "embedding"),
+    ("dropout.embedding_dropout", "tokens"),
+    ("dropout.embedding_dropout", "weight"),
+}
+# more words, or more numbers for each, are as good
 
 
 @pytest.mark.usefixtures("unchecked")

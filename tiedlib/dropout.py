@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from numbers import Real
 from typing import Any
 
 import torch
@@ -25,6 +24,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 from torch.func import functional_call
+
+from tiedlib import arguments
 
 __all__ = [
     *("Dropout", "EmbeddingDropout", "VariationalDropout", "WeightDropLSTM", "apply_mask", "classic_dropout"),
@@ -39,7 +40,7 @@ def keep_mask(
     shape: Sequence[int], p: Rate, *, generator: Generator | None = None, device: torch.device | str | None = None
 ) -> Bool[Tensor, "*shape"]:
     """m with independent entries, True (kept) with probability 1 − p. device: the generator's, or torch's default, if None."""
-    _check_rate(p)
+    arguments.number("p", p, "in [0, 1)")
     if device is None:
         device = torch.get_default_device() if generator is None else generator.device
     wide = torch.float32 if torch.device(device).type == "mps" else torch.float64  # 1 − p must keep its digits
@@ -49,8 +50,8 @@ def keep_mask(
 
 def apply_mask(x: Array, keep: Bool[Tensor, "*mask"], p: Rate) -> Array:
     """y = m ⊙ x / (1 − p),   m = keep, broadcast to the shape of x (ValueError where it cannot be)."""
-    _check_rate(p)
-    _check_floating(x)
+    arguments.number("p", p, "in [0, 1)")
+    arguments.floating(x=x)
     if keep.dim() > x.dim() or any(a not in (1, b) for a, b in zip(keep.shape[::-1], x.shape[::-1], strict=False)):
         raise ValueError(f"keep has shape {tuple(keep.shape)} and x {tuple(x.shape)}; it must broadcast to that")
     return (x / (1 - p)).to(x.dtype).masked_fill(~keep, 0.0)
@@ -64,8 +65,8 @@ def dropout(
     One mask entry for each entry of x; along the axes named in `shared` all entries have the same one (ValueError for an axis
     that x has not). Srivastava et al. 2014, section 10 (scaled in training); arguments as torch.nn.functional.dropout.
     """
-    _check_rate(p)
-    _check_floating(x)
+    arguments.number("p", p, "in [0, 1)")
+    arguments.floating(x=x)
     shape = list(x.shape)
     for axis in shared:
         if not -x.dim() <= axis < x.dim():
@@ -82,8 +83,8 @@ def classic_dropout(x: Array, p: Rate, training: bool = True, generator: Generat
     Both have the same mean, (1 − p) x. Whoever leaves out the factor after training feeds the next layer 1/(1 − p) times what
     it was trained on.
     """
-    _check_rate(p)
-    _check_floating(x)
+    arguments.number("p", p, "in [0, 1)")
+    arguments.floating(x=x)
     if not training:
         return (x * (1 - p)).to(x.dtype)
     return x.masked_fill(~keep_mask(x.shape, p, generator=generator, device=x.device), 0.0)
@@ -98,12 +99,15 @@ def drop_connect(
     Wan et al. 2013, section 3, with survivors scaled. It costs batch × out × in mask entries, where dropout costs batch × in.
     ValueError for shapes that do not fit.
     """
+    arguments.number("p", p, "in [0, 1)")
+    arguments.floating(x=x, weight=weight, **({} if bias is None else {"bias": bias}))
     if x.shape[-1:] != weight.shape[1:]:
         raise ValueError(
             f"x has shape {tuple(x.shape)} and weight {tuple(weight.shape)}; their last axes must be equal"
         )
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ValueError(f"bias has shape {tuple(bias.shape)}; it must be ({len(weight)},), one for each row of weight")
     if not training or _is_zero(p):
-        _check_rate(p)
         return F.linear(x, weight, bias)
     y = (dropout(weight.expand(*x.shape[:-1], *weight.shape), p, True, generator) @ x.unsqueeze(-1)).squeeze(-1)
     return y if bias is None else y + bias
@@ -119,9 +123,9 @@ def embedding_dropout(
     tokens (batch, time), as in Gal & Ghahramani 2016, section 4.2. Raises ValueError for tokens outside the vocabulary, or that
     have no two axes with per_sequence; TypeError for tokens that are no integers.
     """
-    _check_rate(p)
-    if tokens.is_floating_point() or tokens.dtype is torch.bool:
-        raise TypeError(f"tokens has dtype {tokens.dtype}; it must hold integers, the numbers of words")
+    arguments.number("p", p, "in [0, 1)")
+    arguments.whole_numbers(tokens=tokens)
+    arguments.floating(weight=weight)
     if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < len(weight):
         raise ValueError(f"tokens holds {int(tokens.min())} … {int(tokens.max())}; words are 0 … {len(weight) - 1}")
     if per_sequence and tokens.dim() != 2:
@@ -144,6 +148,7 @@ def masked_lstm(
     time axis of length 1 the mask is that of Gal & Ghahramani 2016, section 4, unchanged at every step. c_t is never masked.
     The state starts at zero. Written in plain operations, for `vmap`. Raises ValueError for x that is not (batch, time, in).
     """
+    arguments.floating(x=x)
     if x.dim() != 3 or x.shape[2] != lstm.input_size:
         raise ValueError(f"x has shape {tuple(x.shape)}; it must be (batch, time, {lstm.input_size})")
     w: Any = lstm
@@ -168,8 +173,7 @@ def monte_carlo(model: nn.Module, *inputs: Any, samples: int = 100) -> Float[Ten
     section 4). No gradient; modes are put back. torch's dropout modules count too, but the option dropout of nn.LSTM does not.
     Raises ValueError for samples < 1, or a model without dropout, whose samples would all be equal.
     """
-    if samples < 1:
-        raise ValueError(f"samples is {samples}; it must be at least 1")
+    arguments.whole("samples", samples)
     kinds = (Dropout, WeightDropLSTM, nn.modules.dropout._DropoutNd)
     modes = [(module, module.training) for module in model.modules()]
     if not any(isinstance(module, kinds) for module, _ in modes):
@@ -188,8 +192,9 @@ def monte_carlo(model: nn.Module, *inputs: Any, samples: int = 100) -> Float[Ten
 
 def every_mask(n: int, p: float) -> tuple[Bool[Tensor, "masks n"], Float[Tensor, " masks"]]:
     """All 2ⁿ masks over n ≤ 20 entries and the probability of each, (1 − p)^kept p^(n − kept): for exact expectations."""
-    _check_rate(p)
-    if not 0 <= n <= 20:
+    arguments.number("p", p, "in [0, 1)")
+    arguments.whole("n", n, 0)
+    if n > 20:
         raise ValueError(f"n is {n}; it must lie in 0 … 20, there are 2ⁿ masks")
     masks = torch.tensor(list(itertools.product((False, True), repeat=n)), dtype=torch.bool).reshape(2**n, n)
     kept = masks.sum(1).double()
@@ -201,7 +206,7 @@ class Dropout(nn.Module):
 
     def __init__(self, p: float | int = 0.5, *, generator: Generator | None = None) -> None:
         super().__init__()
-        _check_rate(p)
+        arguments.number("p", p, "in [0, 1)")
         self.p, self.generator = p, generator
 
     def forward(self, x: Array) -> Array:
@@ -235,6 +240,8 @@ class EmbeddingDropout(Dropout):
         generator: Generator | None = None,
     ) -> None:  # fmt: skip
         super().__init__(p, generator=generator)
+        if not isinstance(embedding, nn.Embedding):
+            raise TypeError(f"embedding is a {type(embedding).__name__}; it must be an nn.Embedding")
         self.embedding, self.per_sequence = embedding, per_sequence
 
     def forward(self, tokens: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch dim"]:
@@ -267,7 +274,9 @@ class WeightDropLSTM(nn.LSTM):
         self, input_size: int, hidden_size: int, num_layers: int = 1, p: float | int = 0.5, *,
         generator: Generator | None = None, **options: Any,
     ) -> None:  # fmt: skip
-        _check_rate(p)
+        for name, size in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
+            arguments.whole(name, size)
+        arguments.number("p", p, "in [0, 1)")
         super().__init__(input_size, hidden_size, num_layers, **options)
         self.p, self.generator = p, generator
 
@@ -284,17 +293,3 @@ class WeightDropLSTM(nn.LSTM):
 
 def _is_zero(p: Rate) -> bool:
     return not isinstance(p, Tensor) and p == 0
-
-
-def _check_rate(p: Any) -> None:
-    if isinstance(p, Tensor):
-        return
-    if not isinstance(p, Real) or isinstance(p, bool):
-        raise TypeError(f"p is {p!r}; it must be a number, the probability of dropping")
-    if not 0 <= p < 1:  # type: ignore[operator]  # NaN is in no range
-        raise ValueError(f"p is {p}; the probability of dropping must lie in [0, 1)")
-
-
-def _check_floating(x: Tensor) -> None:
-    if not x.is_floating_point():
-        raise TypeError(f"x has dtype {x.dtype}; it must be a floating-point tensor")
