@@ -2,8 +2,8 @@
 
 Explained in the chapter `regularization`. A strength multiplies Σθ² or Σ|θ| and nothing else: there is no ½, so that the
 gradient of λ Σθ² is 2λθ, and torch's `weight_decay` is 2λ. What a strength means depends on the loss beside it: a mean over N
-examples with λ is the sum over them with Nλ. Strengths, rates, thresholds and limits may be tensors (a grid of runs has one value each);
-those are never looked at. Everything here sums in float32 at least, and NaN in gives NaN out.
+examples with λ is the sum over them with Nλ. Strengths, rates, thresholds and limits may be tensors (a grid of runs has one
+value each); those are never looked at. Sums run in float32 at least, and NaN in gives NaN out.
 
 Sources: Hoerl & Kennard 1970 (ridge: L2); Tibshirani 1996 (lasso: L1); Krogh & Hertz 1992 (weight decay in networks);
 Daubechies, Defrise & De Mol 2004 (the proximal step); Srivastava et al. 2014, section 5.1 (the limit, called max-norm there).
@@ -85,7 +85,8 @@ def penalized(loss: Float[Tensor, ""], params: Params, *, l1: Scalar = 0.0, l2: 
 def soft_threshold(x: Array, t: Scalar) -> Array:
     """sign(x) · max(|x| − t, 0) = argmin_u ½(u − x)² + t|u|: towards 0 by t, and what does not reach that far is exactly 0.
 
-    The proximal operator of t|·|; Daubechies et al. 2004, up to a factor of 2 in their t. t is a number or broadcasts to x. Raises ValueError for t < 0 or not finite, TypeError for an x that is not floating or a t that is no number.
+    The proximal operator of t|·|; Daubechies et al. 2004, up to a factor of 2 in their t. t is a number or broadcasts to x.
+    Raises ValueError for t < 0 or not finite, TypeError for an x that is not floating or a t that is no number.
     """
     _tensors(x, "x")
     _check("t", t)
