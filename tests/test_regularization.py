@@ -197,6 +197,7 @@ def test_thresholds_may_be_tensors():
         soft_threshold(x, t), torch.cat([soft_threshold(row[None], v.item()) for row, v in zip(x, t, strict=True)])
     )
     assert torch.equal(soft_threshold(x.T, t.T), soft_threshold(x, t).T)
+    assert soft_threshold(x.float(), t.double()).dtype == torch.float32
     x = x.requires_grad_()
     soft_threshold(x, 0.5).sum().backward()
     assert torch.equal(x.grad, (x.abs() > 0.5).double())
