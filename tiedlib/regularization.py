@@ -11,14 +11,14 @@ Daubechies, Defrise & De Mol 2004 (the proximal step); Srivastava et al. 2014, s
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
-from numbers import Real
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+
+from tiedlib import arguments
 
 __all__ = [
     *("frobenius_norm", "l1_penalty", "l2_penalty", "matrices", "max_norm", "max_norm_"),
@@ -54,7 +54,7 @@ def frobenius_norm(tensor: Array) -> Float[Tensor, ""]:
     Scaled by the largest entry on the way, so that no square overflows or vanishes; the gradient at 0 is 0. 0 for a tensor
     without entries. Raises TypeError for a dtype that is not floating, ValueError for a sparse tensor.
     """
-    _tensors(tensor)
+    _dense(tensor=tensor)
     if tensor.numel() == 0:
         return tensor.sum()
     largest = tensor.detach().abs().amax()  # ‖cΘ‖ = c‖Θ‖, so a constant here: the gradient stays right
@@ -69,13 +69,12 @@ def penalized(loss: Float[Tensor, ""], params: Params, *, l1: Scalar = 0.0, l2: 
     for a loss that is no scalar (added to every example's loss a penalty would count once for each) and a strength that is
     negative or not finite, TypeError for one that is no number.
     """
-    if not isinstance(loss, Tensor) or not loss.is_floating_point():
-        raise TypeError(f"loss is {_kind(loss)}; it must be a floating-point tensor")
+    arguments.floating(loss=loss)
     if loss.dim():
         raise ValueError(f"loss has shape {tuple(loss.shape)}; it must be a scalar: take the mean or the sum first")
     tensors = _tensors(params)
     for name, strength, penalty in (("l1", l1, l1_penalty), ("l2", l2, l2_penalty)):
-        _check(name, strength)
+        arguments.number(name, strength, "at least 0 and finite")
         if isinstance(strength, Tensor) or strength:
             term = penalty(tensors)
             loss = loss + (strength * term).to(term.dtype)  # a float64 strength leaves the loss as wide as it was
@@ -88,8 +87,8 @@ def soft_threshold(x: Array, t: Scalar) -> Array:
     The proximal operator of t|·|; Daubechies et al. 2004, up to a factor of 2 in their t. t is a number or broadcasts to x.
     Raises ValueError for t < 0 or not finite, TypeError for an x that is not floating or a t that is no number.
     """
-    _tensors(x, "x")
-    _check("t", t)
+    _dense(x=x)
+    arguments.number("t", t, "at least 0 and finite")
     if isinstance(t, Tensor):
         if t.dim() > x.dim() or any(a not in (1, b) for a, b in zip(t.shape[::-1], x.shape[::-1], strict=False)):
             raise ValueError(f"t has shape {tuple(t.shape)} and x {tuple(x.shape)}; t must broadcast to x")
@@ -108,10 +107,9 @@ def proximal_sgd(
     curvature) the penalized loss falls at every full-batch step. Daubechies et al. 2004 (ISTA). Raises ValueError for lr
     ≤ 0, l1 < 0, not finite, or unequal shapes, TypeError for what is no number or no floating-point tensor.
     """
-    _tensors(grad, "grad")
-    _tensors(param, "param")
-    _check("lr", lr, above=True)
-    _check("l1", l1)
+    _dense(grad=grad, param=param)
+    arguments.number("lr", lr, "positive and finite")
+    arguments.number("l1", l1, "at least 0 and finite")
     if grad.shape != param.shape:
         raise ValueError(f"grad has shape {tuple(grad.shape)} and param {tuple(param.shape)}; they must be equal")
     return soft_threshold(param - lr * grad, lr * l1) - param, state
@@ -124,12 +122,12 @@ def max_norm(weight: Array, limit: Scalar, dim: int = 0) -> Array:
     et al. 2014, section 5.1. limit = inf changes nothing. Raises ValueError for fewer than two axes, a dim that is
     none of them, a limit ≤ 0; TypeError for a dtype that is not floating or a limit that is no number.
     """
-    _tensors(weight, "weight")
+    _dense(weight=weight)
     if weight.dim() < 2 or not -weight.dim() <= dim < weight.dim():
         raise ValueError(
             f"weight has shape {tuple(weight.shape)} and dim is {dim}; give two axes or more, and one of them"
         )
-    _check("limit", limit, above=True, endless=True)
+    arguments.number("limit", limit, "positive")
     others = [d for d in range(weight.dim()) if d != dim % weight.dim()]
     if weight.numel() == 0:
         return weight.clone()
@@ -142,7 +140,8 @@ def max_norm(weight: Array, limit: Scalar, dim: int = 0) -> Array:
 def max_norm_(weight: Array, limit: Scalar, dim: int = 0) -> Array:
     """`max_norm` in place, outside of the graph: to be called after the optimizer's step. Returns weight."""
     with torch.no_grad():
-        return weight.copy_(max_norm(weight, limit, dim))
+        limited = max_norm(weight, limit, dim)
+        return weight.copy_(limited)
 
 
 def matrices(model: nn.Module) -> list[Tensor]:
@@ -163,7 +162,7 @@ def penalty_groups(model: nn.Module, **strengths: Scalar) -> list[dict[str, Any]
     if not strengths:
         raise ValueError("strengths is empty; name at least one, such as weight_decay=0.01")
     for name, value in strengths.items():
-        _check(name, value)
+        arguments.number(name, value, "at least 0 and finite")
     weights, rest = _split(model)
     return [{"params": weights, **strengths}, {"params": rest, **dict.fromkeys(strengths, 0.0)}]
 
@@ -175,18 +174,24 @@ def _split(model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
     return [p for p in found if p.dim() >= 2], [p for p in found if p.dim() < 2]
 
 
-def _tensors(params: Any, name: str = "params") -> list[Tensor]:
+def _tensors(params: Any) -> list[Tensor]:
     found = [params] if isinstance(params, Tensor) else list(params) if isinstance(params, Iterable) else None
     if found is None:
-        raise TypeError(f"{name} is {_kind(params)}; it must be a tensor or an iterable of tensors")
+        raise TypeError(f"params is {_kind(params)}; it must be a tensor or an iterable of tensors")
     if not found:
-        raise ValueError(f"{name} is empty; give at least one tensor (a generator can be walked only once)")
+        raise ValueError("params is empty; give at least one tensor (a generator can be walked only once)")
     for p in found:
         if not isinstance(p, Tensor) or not p.is_floating_point():
-            raise TypeError(f"{name} holds {_kind(p)}; it must hold floating-point tensors")
-        if p.layout is not torch.strided:
-            raise ValueError(f"{name} holds a tensor of layout {p.layout}; it must be dense")
+            raise TypeError(f"params holds {_kind(p)}; it must hold floating-point tensors")
+        _dense(params=p)
     return found
+
+
+def _dense(**tensors: Any) -> None:
+    arguments.floating(**tensors)
+    for name, tensor in tensors.items():
+        if tensor.layout is not torch.strided:
+            raise ValueError(f"{name} has layout {tensor.layout}; it must be dense")
 
 
 def _wide(tensor: Tensor) -> Tensor:
@@ -202,15 +207,3 @@ def _total(parts: Iterable[Tensor]) -> Tensor:
 
 def _kind(value: Any) -> str:
     return f"a tensor of dtype {value.dtype}" if isinstance(value, Tensor) else f"{value!r:.40}"
-
-
-def _check(name: str, value: Any, *, above: bool = False, endless: bool = False) -> None:
-    """Raise unless value is a tensor (never looked at) or a number ≥ 0 (> 0 with above; inf only with endless)."""
-    if isinstance(value, Tensor):
-        return
-    if not isinstance(value, Real) or isinstance(value, bool):
-        raise TypeError(f"{name} is {value!r}; it must be a number")
-    number = float(value)  # NaN is in no range
-    if not ((number > 0 if above else number >= 0) and (endless or number < math.inf)):
-        rule = f"{'positive' if above else 'at least 0'}{'' if endless else ' and finite'}"
-        raise ValueError(f"{name} is {value}; it must be {rule}")
