@@ -387,10 +387,10 @@ def test_bad_tensors_are_named(unchecked):
         lambda: penalized(whole.sum(), torch.ones(1), l2=1.0),
     ):
         with pytest.raises(
-            TypeError, match=r"^(params|x|grad|param|weight|loss) (holds a tensor of|has) dtype torch\.int64"
+            TypeError, match=r"^(tensor|x|grad|param|weight|loss) (holds a tensor of|has) dtype torch\.int64"
         ):
             call()
-    with pytest.raises(TypeError, match=r"loss is 1\.0"):
+    with pytest.raises(TypeError, match="loss is a float"):
         penalized(1.0, torch.ones(1))
     with pytest.raises(ValueError, match=r"loss has shape \(3,\); it must be a scalar"):
         penalized(torch.ones(3), torch.ones(1), l2=1.0)
