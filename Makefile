@@ -79,9 +79,10 @@ test: lint book  ## everything that can fail: lint, types, the strict build, uni
 reproduce: $(INSTALLED)  ## the recorded runs again, hours: RUN=NAME for one of them
 	"$(BIN)/tiedlib" reproduce $(RUN)
 
-bench: book  ## training step, batched grids and the built book in a browser, each against its rival in turns: minutes, on a quiet machine
+bench: book  ## training step, batched grids, every chapter, the built book in a browser: half an hour, on a quiet machine
 	"$(BIN)/python" benchmarks/training_step.py
 	"$(BIN)/python" benchmarks/grid.py
+	"$(BIN)/python" benchmarks/chapters.py --out _build/chapters.json
 	"$(BIN)/python" benchmarks/page.py --out _build/page.json
 
 constraints:  ## find the newest versions that fit pyproject.toml and pin them in constraints.txt
