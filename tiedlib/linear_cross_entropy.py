@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor
 
 from tiedlib.matrix_products import OuterSum, linear, softmax_
@@ -31,7 +31,7 @@ BLOCK = {"cpu": 24 * 2**20, "cuda": 256 * 2**20}
 def linear_cross_entropy(
     input: Float[Tensor, "*batch dim"],
     linear_weight: Float[Tensor, "vocab dim"],
-    target: Int[Tensor, "*batch"],
+    target: Integer[Tensor, "*batch"],
     *,
     linear_bias: Float[Tensor, " vocab"] | None = None,
     reduction: str = "mean",
@@ -137,14 +137,13 @@ def _losses(z: Tensor, target: Tensor, smoothing: float, gradient: bool) -> Tens
     """Loss of each row of logits z; afterwards z holds ∂ℓ/∂z if gradient, else softmax(z)."""
     o = target[:, None]
     top, z_o = z.amax(-1, keepdim=True), z.gather(-1, o)
-    apart = top - z_o
+    apart = top - z_o  # before the small logarithm, which a large top would swallow
     if smoothing:
         apart = (1 - smoothing) * apart + smoothing * (top - z.mean(-1, keepdim=True))
     # max_x softmax(z)_x = 1 / Σ exp(z_x − top) is at least 1/C: its logarithm is exact where that of softmax(z)_o is −∞
     log_sum = -softmax_(z).amax(-1, keepdim=True).log()
     if gradient:
-        # p_o − 1 without the cancellation of a p_o near 1
-        z.scatter_(-1, o, torch.expm1(z_o - top - log_sum) + smoothing)
+        z.scatter_add_(-1, o, torch.full_like(z_o, smoothing - 1.0))
         if smoothing:
             z -= smoothing / z.shape[-1]
     return (apart + log_sum).squeeze(-1)

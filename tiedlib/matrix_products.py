@@ -61,9 +61,10 @@ def _is_right() -> bool:
     """Whether oneDNN's calls exist and agree with torch's, on matrices with odd sizes and transposed views."""
     grid = torch.arange(70 * 33 + 129 * 33, dtype=torch.float64, device="cpu").sin().float()
     x, w = grid[: 70 * 33].reshape(70, 33), grid[70 * 33 :].reshape(129, 33)
-    bias, g = w[:, 0].contiguous(), x @ w.T
+    bias = w[:, 0].contiguous()
     try:
         with torch.no_grad(), torch.autocast("cpu", enabled=False):
+            g = F.linear(x, w)
             twice = _onednn_add(_onednn_add(None, x.t(), g), x.t(), g)
             pairs = [
                 (_onednn_linear(x, w, bias), F.linear(x, w, bias)),
@@ -135,4 +136,6 @@ class OuterSum:
         """scale · the sum, in memory of its own. Raises ValueError before the first block."""
         if self.total is None:
             raise ValueError("add was not called; a sum over no block has no shape")
-        return self.total.t().contiguous().mul_(scale) if self.transposed else self.total * scale
+        if self.transposed:
+            return self.total.t().clone(memory_format=torch.contiguous_format).mul_(scale)
+        return self.total * scale
