@@ -70,7 +70,8 @@ def _dropout(x: Tensor, p: float, training: bool) -> Tensor:
         return x
     if x.device.type != "cpu":
         return F.dropout(x, p)
-    return x * torch.rand(x.shape).ge_(p).mul_(1 / (1 - p)).to(x.dtype)
+    drawn = torch.rand(x.shape, dtype=torch.float32, device=x.device)
+    return x * drawn.ge_(p).to(x.dtype).mul_(1 / (1 - p))
 
 
 class LanguageModel(nn.Module):
