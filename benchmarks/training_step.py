@@ -164,7 +164,7 @@ def product(case: Case) -> Callable[[Batches], list[float]]:
     return run
 
 
-def compare(case: Case, blocks: int, seconds: float) -> dict[str, Any]:
+def compare(case: Case, blocks: int, seconds: float, clock: Callable[[], float] = time.perf_counter) -> dict[str, Any]:
     """Blocks in turns; tokens a second of each loop, and the ratios within a turn."""
     torch.set_num_threads(case.threads)
     reference, model = models(case)
@@ -180,10 +180,10 @@ def compare(case: Case, blocks: int, seconds: float) -> dict[str, Any]:
     for _ in range(blocks):
         for name, run in turns.items():
             work = [batches[k % len(batches)] for k in range(steps[name])]
-            begun = time.perf_counter()
+            begun = clock()
             run(work)
             done = len(work) * (-(-tokens // 350) * 350 if name == "limit" else tokens)
-            speed[name].append(done / (time.perf_counter() - begun))
+            speed[name].append(done / (clock() - begun))
     flops = [2 * case.hidden * case.vocab * s for s in speed.pop("limit")]
     row: dict[str, Any] = {
         **asdict(case),
@@ -332,18 +332,23 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each loop in a block, about")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    what = "count processor seconds, which other programs disturb less; only with --threads 1, as waiting threads count too"
+    parser.add_argument("--cpu-time", action="store_true", help=what)
     parser.add_argument("--out", type=Path, help="default: _build/training_step.json, or _build/training_growth.json")
     parser.add_argument("--peak", nargs=2, metavar=("LOOP", "CASE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.cpu_time and options.threads != 1:
+        parser.error(f"threads is {options.threads}; with --cpu-time it must be 1")
     if options.peak:
         return peak(options.peak[0], Case(**json.loads(options.peak[1])))
+    clock = time.process_time if options.cpu_time else time.perf_counter
     rows: list[dict[str, Any]] = []
     panels: dict[str, list[tuple[str, dict[str, float]]]] = {}
     wanted = growth(options.threads) if options.growth else {"training": cases(options.vocab, options.threads)}
     for over, group in wanted.items():
         panels[over] = []
         for case in group:
-            row = compare(case, options.blocks, options.seconds)
+            row = compare(case, options.blocks, options.seconds, clock)
             row |= {"over": over} if options.growth else memory(case)
             show(row)
             rows.append(row)
@@ -352,7 +357,12 @@ def main() -> None:
             panels[over].append((label, figures(row)))
     out = options.out or Path("_build") / ("training_growth.json" if options.growth else "training_step.json")
     out.parent.mkdir(parents=True, exist_ok=True)
-    about = {"kernel": matrix_products.kernel(), "machine": records.machine(), "versions": records.versions()}
+    about = {
+        "clock": clock.__name__,
+        "kernel": matrix_products.kernel(),
+        "machine": records.machine(),
+        "versions": records.versions(),
+    }
     out.write_text(json.dumps({"rows": rows, **about, "at": records.now()}, indent=1) + "\n", encoding="utf-8")
     out.with_suffix(".svg").write_text(chart(panels), encoding="utf-8")
     print(f"{out} and {out.with_suffix('.svg')}")
