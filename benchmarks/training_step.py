@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from tiedlib import matrix_products
 from tiedlib.lab import records
 from tiedlib.lab.configuration import has_bfloat16
+from tiedlib.linear_cross_entropy import BLOCK
 from tiedlib.optimizers import SGD
 from tiedlib.recurrent import LanguageModel
 from tiedlib.training_loop import Step, evaluate, fit
@@ -150,18 +151,20 @@ def models(case: Case) -> tuple[Plain, LanguageModel]:
     return reference, model
 
 
-def product(case: Case) -> Callable[[Batches], list[float]]:
-    """The output layer's product with the best kernel, 350 rows at a time; its "losses" are nothing."""
-    x, w = torch.randn(350, case.hidden), torch.randn(case.vocab, case.hidden)
+def product(case: Case) -> tuple[Callable[[Batches], list[float]], int]:
+    """The output layer's product with the best kernel, in blocks as large as ours; its "losses" are nothing. And how many
+    rows it takes for a batch."""
+    blocks = -(-case.batch * UNROLL * case.vocab * 4 // BLOCK["cpu"])
+    rows = -(-case.batch * UNROLL // blocks)
+    x, w = torch.randn(rows, case.hidden), torch.randn(case.vocab, case.hidden)
     x, w = (x.bfloat16(), w.bfloat16()) if case.dtype == "bfloat16" else (x, w)
 
     def run(batches: Batches) -> list[float]:
-        for _ in range(len(batches)):
-            for rows in x.expand(-(-case.batch * UNROLL // 350), *x.shape):
-                matrix_products.linear(rows, w)
+        for _ in range(len(batches) * blocks):
+            matrix_products.linear(x, w)
         return []
 
-    return run
+    return run, rows * blocks
 
 
 def compare(case: Case, blocks: int, seconds: float, clock: Callable[[], float] = time.perf_counter) -> dict[str, Any]:
@@ -170,7 +173,7 @@ def compare(case: Case, blocks: int, seconds: float, clock: Callable[[], float] 
     reference, model = models(case)
     turns = dict(zip(("plain", "plain_eval"), plain(reference, case), strict=True))
     turns |= dict(zip(("ours", "ours_eval"), ours(model, case), strict=True))
-    turns["limit"] = product(case)
+    turns["limit"], limit_rows = product(case)
     tokens = case.batch * UNROLL
     text = torch.randint(case.vocab, (6, case.batch, UNROLL + 1))
     batches = [(w[:, :-1], w[:, 1:]) for w in text]
@@ -182,7 +185,7 @@ def compare(case: Case, blocks: int, seconds: float, clock: Callable[[], float] 
             work = [batches[k % len(batches)] for k in range(steps[name])]
             begun = clock()
             run(work)
-            done = len(work) * (-(-tokens // 350) * 350 if name == "limit" else tokens)
+            done = len(work) * (limit_rows if name == "limit" else tokens)
             speed[name].append(done / (clock() - begun))
     flops = [2 * case.hidden * case.vocab * s for s in speed.pop("limit")]
     row: dict[str, Any] = {
