@@ -104,7 +104,6 @@ def _run(
     with torch.no_grad(), torch.autocast(h.device.type, enabled=False):
         sums = torch.float32 if task.dtype in HALF else task.dtype
         x, v = h.to(task.dtype).contiguous(), weight.to(task.dtype)
-        v = v if v.is_contiguous() or v.t().is_contiguous() else v.contiguous()
         b = None if bias is None else bias.to(task.dtype).contiguous()
         factor = task.kept.to(sums) if factor is None else factor.to(sums) * task.kept
         loss = torch.zeros(len(x), dtype=sums, device=h.device)
