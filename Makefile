@@ -81,6 +81,7 @@ reproduce: $(INSTALLED)  ## the recorded runs again, hours: RUN=NAME for one of 
 
 bench: book  ## training step, batched grids, every chapter, the built book in a browser: half an hour, on a quiet machine
 	"$(BIN)/python" benchmarks/training_step.py
+	"$(BIN)/python" benchmarks/training_step.py --growth --blocks 3 --seconds 0.5
 	"$(BIN)/python" benchmarks/grid.py
 	"$(BIN)/python" benchmarks/chapters.py --out _build/chapters.json
 	"$(BIN)/python" benchmarks/page.py --out _build/page.json

@@ -1,10 +1,13 @@
-"""The arithmetic of benchmarks/page.py; what it measures is no test's business."""
+"""The arithmetic of benchmarks/page.py and training_step.py; what they measure is no test's business."""
 
 import importlib.util
 import math
+import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +17,9 @@ if not FILE.exists():
 spec = importlib.util.spec_from_file_location("benchmarks_page", FILE)
 page = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(page)
+spec = importlib.util.spec_from_file_location("benchmarks_training_step", FILE.with_name("training_step.py"))
+step = sys.modules["benchmarks_training_step"] = importlib.util.module_from_spec(spec)  # dataclasses look themselves up
+spec.loader.exec_module(step)
 
 
 @given(st.integers(2, 40).flatmap(lambda n: st.tuples(st.just(n), st.integers(0, n - 1))))
@@ -57,3 +63,37 @@ def test_a_table_in_markdown():
         "| page | ms | bytes | none | n |\n| --- | --- | --- | --- | --- |\n| a\\|b | 12.3 | 1234 | – | 3 |"
     )
     assert page.markdown([]) == "|  |\n|  |"
+
+
+def test_the_operations_of_a_step_are_those_of_its_products():
+    """Counted from the shapes: four gates of two products in two layers, and the output; backward has two for each."""
+    case = step.Case(vocab=1000, hidden=8)
+    products = [(8, 32)] * 4 + [(8, 1000)]
+    forward = sum(2 * a * b for a, b in products)
+    assert case.operations(False) == forward and case.operations(True) == 3 * forward
+
+
+def test_both_loops_start_alike_and_compute_the_same():
+    case = step.Case(vocab=30, hidden=8, batch=2, tied=True)
+    reference, model = step.models(case)
+    assert not any(getattr(reference.lstm, f"bias_hh_l{k}").any() for k in range(2))
+    pairs = [(torch.randint(30, (2, 35)), torch.randint(30, (2, 35))) for _ in range(2)]
+    turns = dict(zip(("plain", "plain_eval"), step.plain(reference, case), strict=True))
+    turns |= dict(zip(("ours", "ours_eval"), step.ours(model, case), strict=True))
+    step._same_losses(turns, pairs, case)
+    with torch.no_grad():
+        model.output.bias += 0.1 * torch.arange(30)
+    with pytest.raises(SystemExit, match="do not compute the same"):
+        step._same_losses(turns, pairs, case)
+
+
+@given(st.lists(st.floats(1.0, 1e8), min_size=1, max_size=5))
+def test_the_chart_is_a_picture_with_every_point_in_it(values):
+    points = [(str(i), {"plain": v, "ours": 2 * v, "limit": 3 * v}) for i, v in enumerate(values)]
+    tree = ElementTree.fromstring(step.chart({"one": points, "two": points}))
+    circles = tree.findall("{http://www.w3.org/2000/svg}circle")
+    assert len(circles) == 2 * 3 * len(values)
+    size = [float(tree.get(side)) for side in ("width", "height")]
+    assert all(0 < float(c.get(axis)) < limit for c in circles for axis, limit in zip(("cx", "cy"), size, strict=True))
+    highest = min(circles[: 3 * len(values)], key=lambda c: float(c.get("cy")))
+    assert highest.get("fill") == "#6b7280"

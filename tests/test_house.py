@@ -29,7 +29,7 @@ MODULES = sorted((ROOT / "tiedlib").rglob("*.py"))
 IDEAS = sorted(p for p in (ROOT / "tiedlib").glob("*.py") if not p.name.startswith("__"))
 # The table of contents of the whole book: an idea may import those above it. `linear_cross_entropy` and `recurrent`
 # stand higher than the chapters that explain them, because they are used earlier; `autograd` is explained in `training_loop`,
-# `arguments` in none.
+# `matrix_products` in `fast_output`, `arguments` in none.
 ORDER = [
     *(
         "arguments",
@@ -42,7 +42,7 @@ ORDER = [
         "initialization",
         "tuning",
     ),
-    *("linear_cross_entropy", "recurrent", "scheduled_sampling"),
+    *("matrix_products", "linear_cross_entropy", "recurrent", "scheduled_sampling"),
     *("tying", "tying_translation", "sampled_softmax", "fast_output"),
     *("gumbel_softmax", "vae", "vae_collapse"),
     *("word_vectors", "subwords"),

@@ -63,6 +63,27 @@ def gap(ours, reference):
     return max(((a - b).abs().max() / b.abs().max()).item() for a, b in zip(ours, reference, strict=True))
 
 
+@pytest.mark.parametrize(("ours", "reference", "hyper"), PAIRS)
+@pytest.mark.parametrize("scale", [0.3, torch.tensor(0.3, dtype=torch.float64)])
+def test_a_scaled_step_is_the_step_of_the_scaled_gradient(ours, reference, hyper, scale):
+    sides = [leaves() for _ in range(2)]
+    scaled, plain = (ours(side, **hyper) for side in sides)
+    for k in range(5):
+        for i, (p, q) in enumerate(zip(*sides, strict=True)):
+            p.grad, q.grad = gradient(k, i, p.shape, p.dtype), 0.3 * gradient(k, i, p.shape, p.dtype)
+        scaled.step(scale=scale)
+        plain.step()
+    assert gap(*sides) <= 1e-12
+    assert torch.equal(sides[0][0].grad, gradient(4, 0, (5, 3), torch.float64)), "the gradient stays as it was"
+
+
+def test_sgd_moves_as_torchs_to_the_last_bit():
+    sides = [leaves(torch.float32) for _ in range(2)]
+    run(range(20), optimizers.SGD(sides[0], lr=0.3), sides[0])
+    run(range(20), torch.optim.SGD(sides[1], lr=0.3), sides[1])
+    assert all(torch.equal(a, b) for a, b in zip(*sides, strict=True))
+
+
 @pytest.mark.parametrize(("dtype", "bound"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
 @pytest.mark.parametrize(("ours", "reference", "hyper"), PAIRS)
 def test_same_as_torch_over_200_gradients(ours, reference, hyper, dtype, bound):

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from tiedlib import recurrent
 from tiedlib.lab.checks import agree
 from tiedlib.recurrent import LSTM, LanguageModel
 
@@ -89,6 +90,41 @@ def test_lstm_has_one_bias_a_layer_that_trains_and_survives_copies():
         clone.bias_ih_l0 += 1.0  # the copy's own bias, seen by its kernel, and not the original's
     assert not torch.equal(clone(x)[0], lstm(x)[0])
     assert torch.equal(clone.bias_hh_l0, torch.zeros(800))
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_the_layers_one_by_one_are_torchs_lstm(monkeypatch, given):
+    """Dropout has the layers called one at a time; with a mask of ones that is the same to the last bit."""
+    lstm, x = LSTM(3, 4, 3, dropout=0.5), torch.randn(2, 5, 3)
+    state = (torch.randn(3, 2, 4), torch.randn(3, 2, 4)) if given else None
+    dropped = []
+    monkeypatch.setattr(recurrent, "_dropout", lambda x, p, training: dropped.append((p, training)) or x)
+    out, (h, c) = lstm.train()(x, state)
+    assert dropped == [(0.5, True), (0.5, True), (0.5, False)], "between layers, not after the last"
+    expected, (eh, ec) = lstm.eval()(x, state)
+    assert len(dropped) == 3
+    assert torch.equal(out, expected) and torch.equal(h, eh) and torch.equal(c, ec)
+    lstm.train()(x[0])  # without a batch: torch's own way
+    assert len(dropped) == 3
+    with pytest.raises(RuntimeError, match=r"input.size\(-1\) must be equal to input_size"):
+        lstm(torch.randn(2, 5, 7))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_dropout_drops_and_scales(dtype):
+    n, p = 10**6, 0.3
+    x = torch.ones(n, dtype=dtype, requires_grad=True)
+    y = recurrent._dropout(x, p, True)
+    kept = int(y.detach().count_nonzero())
+    assert abs(kept - n * (1 - p)) < 5 * (n * p * (1 - p)) ** 0.5  # a false alarm with probability 6e-7
+    assert set(y.detach().tolist()) == {0.0, torch.tensor(1 / (1 - p), dtype=dtype).item()}
+    y.sum().backward()
+    assert torch.equal(x.grad, y.detach())
+    assert recurrent._dropout(x, p, False) is x and recurrent._dropout(x, 0.0, True) is x
+    torch.manual_seed(3)
+    first = recurrent._dropout(x, p, True)
+    torch.manual_seed(3)
+    assert torch.equal(recurrent._dropout(x, p, True), first)
 
 
 def by_hand(model, tokens):

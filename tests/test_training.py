@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tiedlib import matrix_products
 from tiedlib.lab import checkpoints, records, training
 from tiedlib.lab.configuration import TrainConfig
 from tiedlib.lab.data import contiguous_batches, load_corpus, windows
@@ -217,6 +218,34 @@ def test_a_run_that_was_stopped_ends_in_the_same_bits(tmp_path, rule, steps):
         with pytest.raises(Killed):
             train(config, tmp_path, on_event=until(step), checkpoint_seconds=0.0)
     assert numbers(train(config, tmp_path)) == whole
+
+
+@pytest.mark.parametrize("name", matrix_products.KERNELS)
+def test_a_run_goes_on_with_the_kernel_it_began_with(tmp_path, monkeypatch, name):
+    with matrix_products.using(name):
+        name = matrix_products.kernel()  # torch's own where there is no other
+        whole = numbers(train(TINY))
+        with pytest.raises(Killed):
+            train(TINY, tmp_path, on_event=until(15), checkpoint_seconds=0.0)
+    assert checkpoints.load(tmp_path / "checkpoint.pt")["kernel"] == name
+    before, seen, true = matrix_products.kernel(), set(), matrix_products._takes_onednn
+
+    def watch(*matrices):
+        seen.add(matrix_products.kernel())
+        return true(*matrices)
+
+    monkeypatch.setattr(matrix_products, "_takes_onednn", watch)
+    assert numbers(train(TINY, tmp_path)) == whole
+    assert seen == {name} and matrix_products.kernel() == before
+
+
+def test_a_checkpoint_from_before_the_choice_goes_on_with_torchs_own(tmp_path):
+    with pytest.raises(Killed):
+        train(TINY, tmp_path, on_event=until(15), checkpoint_seconds=0.0)
+    content = checkpoints.load(tmp_path / "checkpoint.pt")
+    checkpoints.save(tmp_path / "checkpoint.pt", {k: v for k, v in content.items() if k != "kernel"})
+    train(TINY, tmp_path)
+    assert checkpoints.load(tmp_path / "checkpoint.pt")["kernel"] == "torch"
 
 
 def test_checkpoints_within_an_epoch_come_by_the_clock(tmp_path):

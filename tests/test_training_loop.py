@@ -49,6 +49,36 @@ def test_equals_the_loop_written_out():
     assert sum(isinstance(e, Step) for e in events) == 9
 
 
+@pytest.mark.parametrize("optimizer", [SGD, torch.optim.SGD])
+@pytest.mark.parametrize("clip", [0.05, 1e6])
+def test_clips_as_torch_clips(optimizer, clip):
+    """With the factor in the step, where the optimizer takes it, or on the gradient; the norm is that before clipping."""
+    x, y = data()
+    ours = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    ours[0].bias.requires_grad_(False)  # without a gradient, and no part of the norm
+    reference = copy.deepcopy(ours)
+    run = fit(ours, [(x, y)] * 3, optimizer(ours.parameters(), lr=0.5), loss=loss, epochs=1, clip=clip)
+    steps = [event for event in run if isinstance(event, Step)]
+    plain, norms = torch.optim.SGD(reference.parameters(), lr=0.5), []
+    for _ in range(3):
+        plain.zero_grad()
+        loss(reference, (x, y)).backward()
+        norms.append(torch.nn.utils.clip_grad_norm_(reference.parameters(), clip))
+        plain.step()
+    torch.testing.assert_close(ours.state_dict(), reference.state_dict(), rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(torch.stack([s.gradient_norm for s in steps]), torch.stack(norms))
+    assert (norms[0] > clip) == (clip < 1)
+
+
+def test_a_scheduler_sees_the_clipped_steps(recwarn):
+    x, y = data()
+    model = nn.Linear(3, 2)
+    optimizer = SGD(model.parameters(), lr=0.5)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1, gamma=0.5)
+    list(fit(model, [(x, y)], optimizer, loss=loss, epochs=2, clip=1.0, scheduler=scheduler))
+    assert optimizer.param_groups[0]["lr"] == 0.125 and not recwarn.list  # torch warns where it saw no step
+
+
 def carried(model, batch, carry):
     """A loss that depends on what was carried: the running mean of what came before."""
     carry = batch[0].mean() * model.weight if carry is None else 0.5 * carry + batch[0].mean() * model.weight

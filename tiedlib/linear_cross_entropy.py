@@ -1,25 +1,37 @@
-"""Output layer and loss as one function: from the last hidden state to nats.
+"""Output layer and loss as one function: from the last hidden state to nats, and back, without the whole of the logits.
 
 Explained in the chapters `tying` (what the two roles of an embedding do to its gradient) and `fast_output` (how the cost
 of a large vocabulary is cut). Naming and arguments follow `torch.nn.functional.cross_entropy` and `linear`.
+
+The logits of all rows are the largest thing in a language model's step, and the plain pair of calls makes three such
+matrices. Here the rows go through in blocks. A block's logits are turned into its gradient where they lie, and that is
+multiplied out at once, **in the forward pass**; backward only scales. What a scalar loss needs afterwards is ∂/∂h and ∂/∂V.
 """
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Integer
 from torch import Tensor
+
+from tiedlib.matrix_products import OuterSum, linear, softmax_
 
 __all__ = ["linear_cross_entropy"]
 
 REDUCTIONS = ("mean", "sum", "none")
+HALF = (torch.float16, torch.bfloat16)
+# Bytes of a block's logits. On a processor: less than the 32 MB from which the C library hands memory back to the system
+# at every step, and gets it again page by page; large enough that the products run at full speed.
+BLOCK = {"cpu": 24 * 2**20, "cuda": 256 * 2**20}
 
 
 def linear_cross_entropy(
     input: Float[Tensor, "*batch dim"],
     linear_weight: Float[Tensor, "vocab dim"],
-    target: Int[Tensor, "*batch"],
+    target: Integer[Tensor, "*batch"],
     *,
     linear_bias: Float[Tensor, " vocab"] | None = None,
     reduction: str = "mean",
@@ -28,26 +40,194 @@ def linear_cross_entropy(
 ) -> Float[Tensor, "*loss"]:
     """Cross-entropy of a softmax over `linear_weight @ h + linear_bias`, in nats.
 
-        z = V h + b,    ℓ(h, o) = −log softmax(z)_o = log Σ_x exp(z_x) − z_o
-        with label smoothing ε:  (1 − ε) ℓ(h, o) + (ε / C) Σ_x ℓ(h, x)
+        z = V h + b,    ℓ(h, o) = −log softmax(z)_o = log Σ_x exp(z_x) − z_o,    ∂ℓ/∂z = softmax(z) − 1_o
+        with label smoothing ε:  (1 − ε) ℓ(h, o) + (ε / C) Σ_x ℓ(h, x),          ∂/∂z = softmax(z) − (1 − ε) 1_o − ε / C
 
     Shapes: input h (*batch, dim), linear_weight V (vocab = C, dim), target o (*batch), linear_bias b (vocab). The result
     is a scalar, or has target's shape with reduction="none". "mean" divides by the number of targets that are not
-    `ignore_index` and is NaN where there are none, as in torch.
+    `ignore_index` and is NaN where there are none, as in torch; the gradient is then 0.
 
-    Raises TypeError for a target that is not of integer type, ValueError for shapes that do not fit, an unknown
-    reduction, a label_smoothing outside [0, 1], or a target outside 0 … vocab − 1 that is not `ignore_index`.
+    Products are taken in the inputs' dtype, or in autocast's; softmax, loss and sums over rows in float32 at least. The
+    result has the dtype that `F.cross_entropy(F.linear(…))` gives: float32 under autocast, else the inputs'. Gradients are
+    made only for what requires them, and none while gradients are off, so evaluation is this same call. With
+    reduction="none" each row's weight is known in backward alone, and the logits are computed there once more.
+
+    There are first derivatives only. Under the transforms of `torch.func` (grad, vmap, …), in `torch.compile`, and on devices
+    other than processor and CUDA the plain pair of calls is taken, with all that it can do.
+
+    Raises TypeError for a target that is not of integer type or unequal dtypes, ValueError for shapes that do not fit, an
+    unknown reduction, a label_smoothing outside [0, 1], or a target outside 0 … vocab − 1 that is not `ignore_index`;
+    RuntimeError where a second derivative is taken.
     """
     _check(input, linear_weight, target, linear_bias, reduction, ignore_index, label_smoothing)
-    logits = F.linear(input.reshape(-1, input.shape[-1]), linear_weight, linear_bias)
-    loss = F.cross_entropy(
-        logits,
-        target.reshape(-1),
-        reduction=reduction,
-        ignore_index=ignore_index,
-        label_smoothing=label_smoothing,
+    h, o = input.reshape(-1, input.shape[-1]), target.reshape(-1).long()
+    if _only_plain(input):
+        loss = F.cross_entropy(
+            F.linear(h, linear_weight, linear_bias),
+            o, reduction=reduction, ignore_index=ignore_index, label_smoothing=label_smoothing,
+        )  # fmt: skip
+        return loss.reshape(target.shape) if reduction == "none" else loss
+    dtype, result = _dtypes(input, linear_weight, linear_bias)
+    _check_target(o, ignore_index, linear_weight.shape[0])
+    kept = o != ignore_index
+    task = _Task(o.where(kept, 0), kept, dtype, label_smoothing, reduction == "mean")
+    function = _PerRow if reduction == "none" else _Total
+    if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (h, linear_weight, linear_bias)):
+        loss = function.apply(h, linear_weight, linear_bias, task)
+    else:
+        loss = _run(h, linear_weight, linear_bias, task, (False, False, False)).loss
+        loss = loss if reduction == "none" else loss.sum() / (kept.sum() if task.mean else 1)
+    return (loss.reshape(target.shape) if reduction == "none" else loss).to(result)
+
+
+class _Task(NamedTuple):
+    """What stays the same from block to block."""
+
+    target: Tensor  # 0 where it is ignored
+    kept: Tensor  # which rows count
+    dtype: torch.dtype  # of the products
+    smoothing: float
+    mean: bool
+
+
+class _Done(NamedTuple):
+    loss: Tensor  # of each row; 0 where it is ignored
+    h: Tensor | None  # gradients, each None where it is not wanted
+    weight: OuterSum
+    bias: Tensor | None
+
+
+def _run(
+    h: Tensor, weight: Tensor, bias: Tensor | None, task: _Task, wants: tuple[bool, ...], factor: Tensor | None = None
+) -> _Done:
+    """Losses of all rows, and the wanted gradients of Σ_r factor_r ℓ_r (factor None: 1 for every row that counts)."""
+    with torch.no_grad(), torch.autocast(h.device.type, enabled=False):
+        sums = torch.float32 if task.dtype in HALF else task.dtype
+        x, v = h.to(task.dtype).contiguous(), weight.to(task.dtype)
+        b = None if bias is None else bias.to(task.dtype).contiguous()
+        factor = task.kept.to(sums) if factor is None else factor.to(sums) * task.kept
+        loss = torch.zeros(len(x), dtype=sums, device=h.device)
+        d_h = torch.zeros_like(x, dtype=sums) if wants[0] else None
+        d_weight = OuterSum(None if len(x) else torch.zeros_like(v, dtype=sums), None if len(x) else False)
+        d_b = torch.zeros(len(v), dtype=sums, device=h.device) if wants[2] else None
+        for at in _blocks(len(x), len(v) * x.new_empty(0, dtype=sums).itemsize, h.device):
+            z = linear(x[at], v, b).to(sums)
+            loss[at] = _losses(z, task.target[at], task.smoothing, any(wants))
+            rows = factor[at, None]
+            if d_b is not None:
+                d_b += torch.mv(z.t(), factor[at])
+            g = z.to(task.dtype)
+            if wants[1]:
+                d_weight.add(g, (x[at] * rows).to(task.dtype))
+            if d_h is not None:
+                torch.mul(linear(g, v.t()), rows, out=d_h[at])
+            del z, g  # before the next block's logits are made
+        return _Done(loss.masked_fill_(~task.kept, 0.0), d_h, d_weight, d_b)
+
+
+def _blocks(rows: int, row_bytes: int, device: torch.device) -> list[slice]:
+    """Equal blocks of rows whose logits stay below the limit."""
+    count = -(-rows * row_bytes // BLOCK[device.type])
+    size = max(-(-rows // max(count, 1)), 1)
+    return [slice(at, min(at + size, rows)) for at in range(0, rows, size)]
+
+
+def _losses(z: Tensor, target: Tensor, smoothing: float, gradient: bool) -> Tensor:
+    """Loss of each row of logits z; afterwards z holds ∂ℓ/∂z if gradient, else softmax(z)."""
+    o = target[:, None]
+    top, z_o = z.amax(-1, keepdim=True), z.gather(-1, o)
+    apart = top - z_o  # before the small logarithm, which a large top would swallow
+    if smoothing:
+        apart = (1 - smoothing) * apart + smoothing * (top - z.mean(-1, keepdim=True))
+    # max_x softmax(z)_x = 1 / Σ exp(z_x − top) is at least 1/C: its logarithm is exact where that of softmax(z)_o is −∞
+    log_sum = -softmax_(z).amax(-1, keepdim=True).log()
+    if gradient:
+        z.scatter_add_(-1, o, torch.full_like(z_o, smoothing - 1.0))
+        if smoothing:
+            z -= smoothing / z.shape[-1]
+    return (apart + log_sum).squeeze(-1)
+
+
+class _Total(torch.autograd.Function):
+    """Σ ℓ, or its mean: gradients are made in the forward pass, and scaled in backward."""
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, weight: Tensor, bias: Tensor | None, task: _Task) -> Tensor:
+        done = _run(h, weight, bias, task, ctx.needs_input_grad[:3])
+        count = task.kept.sum() if task.mean else torch.ones((), dtype=torch.int64, device=h.device)
+        ctx.save_for_backward(h, weight, bias, done.h, done.weight.total, done.bias, count.clamp(min=1))
+        ctx.transposed = done.weight.transposed
+        return done.loss.sum() / count
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Any) -> tuple[Tensor | None, ...]:
+        h, weight, bias, d_h, total, d_bias, count = ctx.saved_tensors
+        with torch.no_grad():
+            scale = outer[0] / count
+            found = [
+                None if d_h is None else d_h * scale,
+                None if total is None or not ctx.needs_input_grad[1] else OuterSum(total, ctx.transposed).read(scale),
+                None if d_bias is None else d_bias * scale,
+            ]
+        return _first_only(found, (h, weight, bias))
+
+
+class _PerRow(torch.autograd.Function):
+    """ℓ of each row. Its weight in the whole comes with backward, so the logits are computed there again."""
+
+    @staticmethod
+    def forward(ctx: Any, h: Tensor, weight: Tensor, bias: Tensor | None, task: _Task) -> Tensor:
+        ctx.save_for_backward(h, weight, bias)
+        ctx.task = task
+        return _run(h, weight, bias, task, (False, False, False)).loss
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Any) -> tuple[Tensor | None, ...]:
+        h, weight, bias = ctx.saved_tensors
+        done = _run(h, weight, bias, ctx.task, ctx.needs_input_grad[:3], outer[0].detach())
+        d_weight = done.weight.read(torch.ones((), device=h.device)) if ctx.needs_input_grad[1] else None
+        return _first_only([done.h, d_weight, done.bias], (h, weight, bias))
+
+
+def _first_only(found: list[Tensor | None], inputs: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+    """Gradients in their inputs' dtypes; where a graph of them is wanted, one that refuses to be gone through."""
+    cast = [None if d is None or t is None else d.to(t.dtype) for d, t in zip(found, inputs, strict=True)]
+    if torch.is_grad_enabled():
+        return (*_Refuse.apply(*cast, *inputs), None)
+    return (*cast, None)
+
+
+class _Refuse(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, *tensors: Any) -> tuple[Tensor | None, ...]:
+        return tuple(None if t is None else t.clone() for t in tensors[:3])
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Any) -> Any:
+        raise RuntimeError(
+            "linear_cross_entropy has first derivatives only; for second ones take "
+            "F.cross_entropy(F.linear(input, linear_weight, linear_bias), target)"
+        )
+
+
+def _only_plain(input: Tensor) -> bool:
+    """Where an autograd function of our own cannot go."""
+    return (
+        torch._C._are_functorch_transforms_active()  # what torch.autograd.Function itself asks
+        or torch.compiler.is_compiling()
+        or input.device.type not in BLOCK
     )
-    return loss.reshape(target.shape) if reduction == "none" else loss
+
+
+def _dtypes(input: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[torch.dtype, torch.dtype]:
+    """Of the products, and of the result, as autocast and the inputs have it."""
+    device = input.device.type
+    if torch.is_autocast_enabled(device) and input.dtype is not torch.float64:  # which autocast leaves alone
+        return torch.get_autocast_dtype(device), torch.float32
+    for name, tensor in (("linear_weight", weight), ("linear_bias", bias)):
+        if tensor is not None and tensor.dtype is not input.dtype:
+            raise TypeError(f"{name} has dtype {tensor.dtype} and input {input.dtype}; they must be equal")
+    return input.dtype, input.dtype
 
 
 def _check(
@@ -78,8 +258,10 @@ def _check(
         raise ValueError(f"reduction is {reduction!r}; it must be one of {', '.join(map(repr, REDUCTIONS))}")
     if not 0.0 <= label_smoothing <= 1.0:
         raise ValueError(f"label_smoothing is {label_smoothing}; it must lie in [0, 1]")
-    # torch checks targets itself on the CPU; on a GPU a wrong one is a device-side assertion that ends the process.
-    if target.is_cuda and target.numel():
-        wanted = target[target != ignore_index]
-        if wanted.numel() and not (int(wanted.min()) >= 0 and int(wanted.max()) < weight.shape[0]):
-            raise ValueError(f"target holds {int(wanted.max())}; it must lie in 0 … {weight.shape[0] - 1}")
+
+
+def _check_target(target: Tensor, ignore_index: int, vocab: int) -> None:
+    """On a GPU a wrong index would be a device-side assertion that ends the process."""
+    wrong = ((target < 0) | (target >= vocab)) & (target != ignore_index)
+    if bool(wrong.any()):
+        raise ValueError(f"target holds {int(target[wrong][0])}; it must lie in 0 … {vocab - 1}, or be ignore_index")

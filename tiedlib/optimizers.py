@@ -140,33 +140,35 @@ class RuleOptimizer(torch.optim.Optimizer):
     """
 
     fixed: ClassVar[dict[str, Any]] = {}  # torch's options that the rule has not, and the one value each may have
+    takes_scale = True  # tells a training loop that `step` has the option scale
 
     def __init__(self, params: Iterable[Any], rule: Callable[..., tuple[Tensor, State]], **hyper: Any) -> None:
-        self.rule = rule
-        self.hyper = tuple(hyper)
+        self.rule, self.hyper = rule, tuple(hyper)
         super().__init__(params, {**hyper, **self.fixed})
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As torch's, and checks the group's hyper-parameters and dtypes first."""
         self._check_group({**self.defaults, **param_group})
         super().add_param_group(param_group)
-        for p in self.param_groups[-1]["params"]:
-            if not p.is_floating_point():
-                raise TypeError(f"params holds a tensor of dtype {p.dtype}; only floating-point parameters can move")
+        if wrong := [p.dtype for p in self.param_groups[-1]["params"] if not p.is_floating_point()]:
+            raise TypeError(f"params holds a tensor of dtype {wrong[0]}; only floating-point parameters can move")
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One update of every parameter that has a gradient; returns the closure's loss where a closure is given."""
+    def step(self, closure: Callable[[], Any] | None = None, *, scale: Scalar | None = None) -> Any:
+        """One update of what has a gradient, by scale · gradient (clipping's factor; .grad stays); returns the closure's loss."""
         with torch.enable_grad():
             loss = None if closure is None else closure()
         for group in self.param_groups:
             hyper = {name: group[name] for name in self.hyper}
-            for p in group["params"]:
-                if p.grad is not None:
-                    _check(p.grad, p)
-                    step, state = self.rule(p.grad, self.state.get(p, {}), p, **hyper)
-                    p.add_(step)
-                    self.state.update({p: state} if state else {})
+            for p in (p for p in group["params"] if p.grad is not None):
+                _check(p.grad, p)
+                if self.rule is sgd and p.is_cpu and _is_zero(hyper["weight_decay"]):  # in one pass; a GPU would wait
+                    p.add_(p.grad, alpha=-float(hyper["lr"]) * (1.0 if scale is None else float(scale)))
+                    continue
+                grad = p.grad if scale is None else p.grad * scale
+                step, state = self.rule(grad, self.state.get(p, {}), p, **hyper)
+                p.add_(step)
+                self.state.update({p: state} if state else {})
         return loss
 
     def __getstate__(self) -> dict[str, Any]:
@@ -179,9 +181,8 @@ class RuleOptimizer(torch.optim.Optimizer):
             for name in self.hyper:
                 group.setdefault(name, self.defaults[name])
             self._check_group(group)
-        for kept in self.state.values():
-            if "step" in kept:
-                kept["step"] = int(kept["step"])  # torch counts in float32 tensors, whose powers of β lose digits
+        for kept in (k for k in self.state.values() if "step" in k):
+            kept["step"] = int(kept["step"])  # torch counts in float32 tensors, whose powers of β lose digits
 
     def _check_group(self, group: dict[str, Any]) -> None:
         _check_hyper({name: group[name] for name in self.hyper if name in group})

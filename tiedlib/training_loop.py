@@ -71,7 +71,8 @@ def fit(
     batches     an iterable that can be walked again, or a function of the epoch's number (for a new order each pass)
     loss        loss(model, batch) → scalar. With stateful=True: loss(model, batch, carry) → (scalar, carry), where carry
                 is None at the start of every pass and comes back detached: truncated back-propagation through time.
-    clip        scales the gradient g to norm at most clip: g ← g · min(1, clip / ‖g‖₂) over all parameters together
+    clip        scales the gradient g to norm at most clip: g ← g · min(1, clip / ‖g‖₂) over all parameters together. An
+                optimizer of `tiedlib.optimizers` takes the factor into its step and leaves .grad as it was
     scheduler   stepped once a pass
     weight      what a batch counts for in the pass's mean; default: the length of its first tensor, so that a short
                 last batch counts for less
@@ -98,9 +99,10 @@ def fit(
             value, carry = loss(model, batch, at.carry) if stateful else (loss(model, batch), None)
             _check_scalar(value)
             value.backward()
-            if clip is not None:
-                norm = nn.utils.clip_grad_norm_(parameters, clip)
-            optimizer.step()
+            if clip is None:
+                optimizer.step()
+            else:
+                norm = _clipped_step(optimizer, parameters, clip)
             value, w = value.detach(), _weight(weigh, batch)
             total = w * value.double() if at.loss_sum is None else at.loss_sum + w * value.double()
             at = Progress(at.epoch, at.step + 1, total, at.weight_sum + w, _detach(carry))
@@ -178,6 +180,17 @@ def minibatches(
     return (
         tuple(t[i : i + batch_size] if order is None else t[order[i : i + batch_size]] for t in tensors) for i in starts
     )
+
+
+def _clipped_step(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], clip: float) -> Tensor:
+    """One update by the clipped gradient, as `nn.utils.clip_grad_norm_` clips it; returns the norm before."""
+    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    if getattr(optimizer, "takes_scale", False):  # saves a pass over the whole gradient
+        optimizer.step(scale=(clip / (norm + 1e-6)).clamp(max=1.0))  # type: ignore[call-overload]
+    else:
+        nn.utils.clip_grads_with_norm_(parameters, clip, norm)
+        optimizer.step()
+    return norm
 
 
 def _rest(source: Iterable[Any], done: int) -> Iterable[Any]:

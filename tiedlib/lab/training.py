@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tiedlib import matrix_products
 from tiedlib.lab import checkpoints, records
 from tiedlib.lab.configuration import TrainConfig, check_precision
 from tiedlib.lab.data import Corpus, contiguous_batches, load_corpus, windows
@@ -133,6 +134,7 @@ class _Run:
             self.progress = Progress(**saved["progress"])
             torch.set_rng_state(saved["rng"])
             torch.set_num_threads(saved["threads"])  # another number may round otherwise
+            matrix_products.use(saved.get("kernel", "torch"))  # and so may another kernel
             self.epochs, self.record, clock = saved["epochs"], saved["record"], saved["clock"]
             self.started, self.earlier, self.stepping = clock["started"], clock["seconds"], clock["stepping"]
         except (RuntimeError, ValueError, TypeError, KeyError) as error:
@@ -151,7 +153,8 @@ class _Run:
             "config": dataclasses.asdict(self.config), "data": self.corpus.sha256, "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(), "scheduler": self.scheduler.state_dict(),
             "progress": vars(self.progress), "rng": torch.get_rng_state(), "threads": torch.get_num_threads(),
-            "vocabulary": self.corpus.vocabulary.to_list(), "unit": self.corpus.unit, "epochs": self.epochs,
+            "kernel": matrix_products.kernel(), "vocabulary": self.corpus.vocabulary.to_list(),
+            "unit": self.corpus.unit, "epochs": self.epochs,
             "clock": {"started": self.started, "seconds": self.seconds(), "stepping": self.stepping},
             "record": self.record,
         }  # fmt: skip
@@ -272,10 +275,10 @@ def _products(config: TrainConfig) -> Any:
 
 @contextmanager
 def own_state(threads: int | None) -> Iterator[None]:
-    """torch's global generator and number of threads are the run's inside, and afterwards as they were."""
+    """torch's global generator, number of threads and kernel are the run's inside, and afterwards as they were."""
     before = torch.get_num_threads()
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), matrix_products.using():
             torch.set_num_threads(threads or before)
             yield
     finally:

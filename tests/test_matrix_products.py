@@ -1,0 +1,147 @@
+"""tiedlib.matrix_products: either kernel equals torch's documented calls, and the choice falls back without a word."""
+
+import threading
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tiedlib import matrix_products
+from tiedlib.matrix_products import KERNELS, OuterSum, fastest, kernel, linear, softmax_, use, using
+
+SIZES = st.integers(1, 40)
+
+
+@pytest.fixture
+def anew():
+    """The choice is made once a process; here, and afterwards, it is made again."""
+    fastest.cache_clear()
+    yield
+    fastest.cache_clear()
+
+
+@given(rows=SIZES, inner=SIZES, out=SIZES, name=st.sampled_from(KERNELS), bias=st.booleans(), turned=st.booleans())
+def test_linear_equals_torchs(rows, inner, out, name, bias, turned):
+    x, w = torch.randn(rows, inner), torch.randn(out, inner)
+    w = w.t().contiguous().t() if turned else w
+    b = torch.randn(out) if bias else None
+    with using(name):
+        torch.testing.assert_close(linear(x, w, b), F.linear(x, w, b), rtol=1e-5, atol=1e-5)
+
+
+@given(rows=SIZES, n=SIZES, name=st.sampled_from(KERNELS), scale=st.sampled_from([1e-3, 1.0, 1e4]))
+def test_softmax_over_its_own_input(rows, n, name, scale):
+    z = scale * torch.randn(rows, n)
+    expected = torch.softmax(z.double(), -1)
+    with using(name):
+        assert softmax_(z) is z
+    torch.testing.assert_close(z.double(), expected, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@given(sizes=st.lists(SIZES, min_size=1, max_size=4), m=SIZES, n=SIZES, name=st.sampled_from(KERNELS))
+def test_outer_sum_over_blocks(dtype, sizes, m, n, name):
+    g, h = (torch.randn(sum(sizes), k).to(dtype) for k in (m, n))
+    with using(name):
+        total = OuterSum()
+        for part_g, part_h in zip(g.split(sizes), h.split(sizes), strict=True):
+            total.add(part_g, part_h)
+        found = total.read(torch.tensor(0.5))
+        assert torch.equal(found, total.read(torch.tensor(0.5))), "reading must not change the sum"
+    assert found.is_contiguous() and found.shape == (m, n)
+    expected = 0.5 * g.double().T @ h.double()
+    rtol = {torch.float32: 1e-5, torch.float64: 1e-12}.get(dtype, 2e-2)
+    scale = float(expected.abs().max()) + sum(sizes) ** 0.5
+    assert float((found.double() - expected).abs().max()) <= rtol * scale
+
+
+def test_a_sum_of_nothing_has_no_shape():
+    with pytest.raises(ValueError, match="add was not called"):
+        OuterSum().read(torch.ones(()))
+
+
+@pytest.mark.skipif(fastest() == "torch", reason="this machine has one kernel only")
+def test_other_dtypes_take_torchs_own(monkeypatch):
+    monkeypatch.setattr(matrix_products, "_onednn_linear", None)  # calling it would be a TypeError
+    for dtype in (torch.float64, torch.bfloat16):
+        x = torch.ones(2, 3, dtype=dtype)
+        with using("onednn"):
+            assert linear(x, x).dtype is dtype
+    with using("onednn"), pytest.raises(TypeError):
+        linear(torch.ones(2, 3), torch.ones(2, 3))
+
+
+def missing(*_):
+    raise AttributeError("no such operator")
+
+
+def refusing(*_):
+    raise RuntimeError("not on this processor")
+
+
+@pytest.mark.usefixtures("anew")
+@pytest.mark.parametrize("broken", [missing, refusing, lambda x, w, b: 1.0001 * F.linear(x, w, b)])
+@pytest.mark.parametrize("call", ["_onednn_linear", "_onednn_add"])
+def test_a_kernel_that_is_missing_fails_or_is_wrong_is_left_alone(monkeypatch, recwarn, broken, call):
+    monkeypatch.setattr(matrix_products, call, broken)
+    assert not matrix_products._is_right()
+    assert fastest() == kernel() == "torch"
+    with using("onednn"):  # as from a checkpoint of another machine
+        assert kernel() == "torch"
+        torch.testing.assert_close(linear(torch.eye(3), torch.ones(2, 3)), torch.ones(3, 2))
+    assert not recwarn.list
+
+
+@pytest.mark.usefixtures("anew")
+def test_a_softmax_that_may_not_write_over_its_input_is_noticed(monkeypatch):
+    true = torch.softmax
+
+    def spoiled(z, dim, out=None):
+        result = true(z, dim)
+        return result if out is None else out.copy_(1.001 * result)
+
+    monkeypatch.setattr(torch, "softmax", spoiled)
+    assert fastest() == "torch"
+
+
+@pytest.mark.usefixtures("anew")
+@pytest.mark.parametrize("capability", ["DEFAULT", "AVX2"])
+def test_a_processor_without_avx512_keeps_torchs_choice(monkeypatch, capability):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert fastest() == "torch"
+
+
+@pytest.mark.usefixtures("anew")
+def test_the_choice_draws_no_numbers_and_does_not_depend_on_the_surroundings():
+    expected = fastest()
+    fastest.cache_clear()
+    state = torch.get_rng_state()
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.autocast("cpu", torch.bfloat16), torch.device("meta"), torch.inference_mode():
+            assert fastest() == expected
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_choice_holds_inside_and_is_its_threads_own():
+    before, seen = kernel(), []
+    with using("torch"):
+        assert kernel() == "torch"
+        thread = threading.Thread(target=lambda: seen.append(kernel()))
+        thread.start()
+        thread.join()
+        with using():
+            use(before)
+            assert kernel() == before
+        assert kernel() == "torch"
+    assert kernel() == before and seen == [fastest()]
+
+
+@pytest.mark.parametrize("call", [use, lambda name: using(name).__enter__()])
+def test_an_unknown_kernel_is_named(call):
+    with pytest.raises(ValueError, match="name is 'mkl'; it must be one of 'torch', 'onednn'"):
+        call("mkl")

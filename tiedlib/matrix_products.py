@@ -1,0 +1,141 @@
+"""Matrix products in float32 on a processor: torch's own, or oneDNN's where this machine has them and they are right.
+
+Used by `linear_cross_entropy`; explained in the chapter `fast_output`. torch multiplies float32 matrices with MKL, which is
+not the fastest on every processor; oneDNN, in the same wheel, takes transposed views and adds into a sum as well. The
+call is not part of torch's documented interface: it is therefore looked for, compared once with `F.linear`, and left
+alone where it is missing, fails, or gives something else. Which of the two is used rounds the last bits, so a run keeps the
+name of its kernel: `kernel()` says it, `using(name)` sets it. Other dtypes and devices always take torch's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+__all__ = ["KERNELS", "OuterSum", "fastest", "kernel", "linear", "softmax_", "use", "using"]
+
+KERNELS = ("torch", "onednn")
+_chosen: ContextVar[str | None] = ContextVar("tiedlib kernel", default=None)
+
+
+def kernel() -> str:
+    """The kernel in use, "torch" or "onednn": what `use` or `using` set, else the fastest that this machine has."""
+    return _chosen.get() or fastest()
+
+
+def use(name: str) -> None:
+    """Take this kernel from now on, or torch's where the machine lacks it. Raises ValueError for an unknown name."""
+    if name not in KERNELS:
+        raise ValueError(f"name is {name!r}; it must be one of {', '.join(map(repr, KERNELS))}")
+    _chosen.set(name if name == "torch" else fastest())
+
+
+@contextmanager
+def using(name: str | None = None) -> Iterator[None]:
+    """Inside, this kernel as `use` sets it (None: the one in use); afterwards what was used before."""
+    before = _chosen.set(_chosen.get())
+    try:
+        if name is not None:
+            use(name)
+        yield
+    finally:
+        _chosen.reset(before)
+
+
+@cache
+def fastest() -> str:
+    """The best kernel by what the machine can do, not by a clock, so that the same machine always takes the same one."""
+    # Measured on processors with AVX-512 alone; elsewhere torch's own choice is left as it is.
+    able = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return "onednn" if able and _is_right() else "torch"
+
+
+def _is_right() -> bool:
+    """Whether oneDNN's calls exist and agree with torch's, on matrices with odd sizes and transposed views."""
+    grid = torch.arange(70 * 33 + 129 * 33, dtype=torch.float64, device="cpu").sin().float()
+    x, w = grid[: 70 * 33].reshape(70, 33), grid[70 * 33 :].reshape(129, 33)
+    bias = w[:, 0].contiguous()
+    try:
+        with torch.no_grad(), torch.autocast("cpu", enabled=False):
+            g = F.linear(x, w)
+            twice = _onednn_add(_onednn_add(None, x.t(), g), x.t(), g)
+            pairs = [
+                (_onednn_linear(x, w, bias), F.linear(x, w, bias)),
+                (_onednn_linear(g, w.t(), None), F.linear(g, w.t())),
+                (twice, 2 * F.linear(x.t(), g.t())),
+                (torch.softmax(100 * g, -1, out=(z := 100 * g)), torch.softmax(100 * g, -1)),
+                (z, torch.softmax(100 * g, -1)),
+            ]
+        return all(bool((a - b).abs().max() <= 1e-5 * b.abs().max()) for a, b in pairs)  # False for NaN
+    except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError):
+        return False
+
+
+def _onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+def _onednn_add(total: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
+    """total + a b, the sum fused into the product."""
+    if total is None:
+        return _onednn_linear(a, b.t(), None)
+    return torch.ops.mkldnn._linear_pointwise.binary(a, total, b.t(), None, "add")
+
+
+def _takes_onednn(*matrices: Tensor) -> bool:
+    fits = all(m.dtype is torch.float32 and m.device.type == "cpu" and m.numel() for m in matrices)
+    return fits and kernel() == "onednn"
+
+
+def linear(
+    x: Float[Tensor, "rows in"], weight: Float[Tensor, "out in"], bias: Float[Tensor, " out"] | None = None
+) -> Float[Tensor, "rows out"]:
+    """x Wᵀ + b, as `F.linear`; W may be a transposed view. Not for autograd: the result has no gradient."""
+    return _onednn_linear(x, weight, bias) if _takes_onednn(x, weight) else F.linear(x, weight, bias)
+
+
+def softmax_(z: Float[Tensor, "rows n"]) -> Float[Tensor, "rows n"]:
+    """softmax over each row, written over z itself."""
+    if _takes_onednn(z):
+        # One call, a row at a time while it is in the cache. That it may write over its input is checked in `_is_right`.
+        return torch.softmax(z, dim=-1, out=z)
+    z.sub_(z.amax(-1, keepdim=True)).exp_()
+    return z.div_(z.sum(-1, keepdim=True))
+
+
+class OuterSum:
+    """Σ_r g_r h_rᵀ = Gᵀ H over blocks of rows, each block one product that is added into the sum where it lies.
+
+    G (rows, m), H (rows, n) give (m, n). Half-precision products are added up in float32. oneDNN is fastest at the
+    transposed sum, (n, m), where the large G stands as it is; `read` turns it round.
+    """
+
+    def __init__(self, total: Tensor | None = None, transposed: bool | None = None) -> None:
+        self.total, self.transposed = total, transposed
+
+    def add(self, g: Float[Tensor, "rows m"], h: Float[Tensor, "rows n"]) -> None:
+        """Add the product of one block."""
+        if self.transposed is None:
+            self.transposed = _takes_onednn(g, h)
+        if self.transposed:
+            self.total = _onednn_add(self.total, h.t().contiguous(), g)
+        elif g.dtype in (torch.float16, torch.bfloat16):
+            product = (g.t() @ h).float()
+            self.total = product if self.total is None else self.total.add_(product)
+        else:
+            self.total = g.t() @ h if self.total is None else self.total.addmm_(g.t(), h)
+
+    def read(self, scale: Float[Tensor, ""]) -> Float[Tensor, "m n"]:
+        """scale · the sum, in memory of its own. Raises ValueError before the first block."""
+        if self.total is None:
+            raise ValueError("add was not called; a sum over no block has no shape")
+        if self.transposed:
+            return self.total.t().clone(memory_format=torch.contiguous_format).mul_(scale)
+        return self.total * scale
