@@ -378,6 +378,13 @@ def test_bad_tensors_are_named(rule, unchecked):
             rule(torch.ones(2).half(), {}, torch.ones(2).half(), eps=1e-8)
 
 
+def test_the_bare_optimizer_refuses_what_its_rule_would():
+    with pytest.raises(ValueError, match="^lr is -1; it must be positive and finite"):
+        optimizers.RuleOptimizer(leaves(), optimizers.sgd, lr=-1)
+    with pytest.raises(TypeError, match="params holds a tensor of dtype torch.int64"):
+        optimizers.RuleOptimizer([torch.ones(1, dtype=torch.long)], optimizers.sgd, lr=0.1)
+
+
 def test_what_does_not_go_together():
     for option in ("nesterov", "averaged"):
         with pytest.raises(ValueError, match=r"dampening is 0\.5"):

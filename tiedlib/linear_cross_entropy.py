@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Integer
 from torch import Tensor
 
+from tiedlib import arguments
 from tiedlib.matrix_products import OuterSum, linear, softmax_
 
 __all__ = ["linear_cross_entropy"]
@@ -239,8 +240,8 @@ def _check(
     ignore_index: int,
     label_smoothing: float,
 ) -> None:
-    if target.dtype not in (torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8):
-        raise TypeError(f"target has dtype {target.dtype}; it must hold integer class indices")
+    arguments.floating(input=input, linear_weight=weight, **({} if bias is None else {"linear_bias": bias}))
+    arguments.whole_numbers(target=target)
     if weight.ndim != 2 or input.ndim < 1 or input.shape[-1] != weight.shape[1]:
         raise ValueError(
             f"input has shape {tuple(input.shape)} and linear_weight {tuple(weight.shape)}; "
@@ -252,12 +253,10 @@ def _check(
         )
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(
-            f"linear_bias has shape {tuple(bias.shape)}; it must be ({weight.shape[0]},), one for each row"
+            f"linear_bias has shape {tuple(bias.shape)}; it must be ({weight.shape[0]},), one for each row of linear_weight"
         )
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction is {reduction!r}; it must be one of {', '.join(map(repr, REDUCTIONS))}")
-    if not 0.0 <= label_smoothing <= 1.0:
-        raise ValueError(f"label_smoothing is {label_smoothing}; it must lie in [0, 1]")
+    arguments.choice("reduction", reduction, REDUCTIONS)
+    arguments.number("label_smoothing", label_smoothing, "in [0, 1]")
 
 
 def _check_target(target: Tensor, ignore_index: int, vocab: int) -> None:

@@ -25,6 +25,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from tiedlib import arguments
+
 __all__ = [
     *("SGD", "Adagrad", "Adam", "AdamW", "Momentum", "RMSprop", "RuleOptimizer"),
     *("adagrad", "adam", "adamw", "momentum", "rmsprop", "sgd"),
@@ -270,10 +272,9 @@ def _mean(old: Tensor | None, new: Tensor, beta: Scalar) -> Tensor:
 
 def _check(grad: Tensor, param: Tensor, **hyper: Any) -> None:
     _check_hyper(hyper)
+    arguments.floating(grad=grad, param=param)
     if grad.layout is not torch.strided:
         raise ValueError(f"grad of a {tuple(param.shape)} parameter is sparse; use a dense embedding (sparse=False)")
-    if not grad.is_floating_point():
-        raise TypeError(f"grad has dtype {grad.dtype}; a rule takes floating-point tensors")
     if grad.shape != param.shape:
         raise ValueError(f"grad has shape {tuple(grad.shape)} and param {tuple(param.shape)}; they must be equal")
     eps = hyper.get("eps")
@@ -281,20 +282,17 @@ def _check(grad: Tensor, param: Tensor, **hyper: Any) -> None:
         raise ValueError(f"eps is {eps}; in float16 that is 0, and 0/0 is no step: it must be above 3e-8")
 
 
-_START = "initial_accumulator_value"
-_RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    **dict.fromkeys(("betas", "alpha", "momentum"), (lambda x: 0 <= x < 1, "lie in [0, 1)")),
-    **dict.fromkeys(("lr", "eps"), (lambda x: 0 < x < math.inf, "be positive and finite")),
-    **dict.fromkeys(("weight_decay", "lr_decay", _START), (lambda x: 0 <= x < math.inf, "be at least 0 and finite")),
-    "dampening": (lambda x: 0 <= x <= 1, "lie in [0, 1]"),
+_RULES = {
+    **dict.fromkeys(("betas", "alpha", "momentum"), "in [0, 1)"),
+    **dict.fromkeys(("lr", "eps"), "positive and finite"),
+    **dict.fromkeys(("weight_decay", "lr_decay", "initial_accumulator_value"), "at least 0 and finite"),
+    "dampening": "in [0, 1]",
 }
 
 
 def _check_hyper(hyper: dict[str, Any]) -> None:
-    for name in filter(_RANGES.__contains__, hyper):
-        (sound, words), value = _RANGES[name], hyper[name]
-        for part in value if name == "betas" else (value,):
-            if not isinstance(part, (Real, Tensor)):
-                raise TypeError(f"{name} is {value!r}; it must be a number")
-            if not isinstance(part, Tensor) and not sound(part):  # NaN is in no range
-                raise ValueError(f"{name} is {value}; it must {words}")
+    for name in filter(_RULES.__contains__, hyper):
+        if name == "betas" and not (isinstance(hyper[name], (tuple, list)) and len(hyper[name]) == 2):
+            raise TypeError(f"betas is {hyper[name]!r}; it must be a pair of numbers")
+        for part in hyper[name] if name == "betas" else (hyper[name],):
+            arguments.number(name, part, _RULES[name])

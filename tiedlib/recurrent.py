@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from tiedlib import arguments
 from tiedlib.linear_cross_entropy import linear_cross_entropy
 
 __all__ = ["LSTM", "LanguageModel", "State"]
@@ -33,6 +34,9 @@ class LSTM(nn.LSTM):
     """
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, dropout: float = 0.0) -> None:
+        for name, size in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
+            arguments.whole(name, size)
+        arguments.number("dropout", dropout, "in [0, 1)")
         # torch warns about dropout with one layer, where it has no place to act.
         super().__init__(
             input_size, hidden_size, num_layers, batch_first=True, dropout=dropout if num_layers > 1 else 0.0
@@ -189,12 +193,8 @@ def _check(
     dropout: float,
 ) -> None:
     for name, value in (("vocab_size", vocab_size), ("dim", dim), ("hidden", hidden), ("layers", layers)):
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise TypeError(f"{name} is {value!r}; it must be an integer")
-        if value < 1:
-            raise ValueError(f"{name} is {value}; it must be at least 1")
-    if not 0.0 <= dropout < 1.0:
-        raise ValueError(f"dropout is {dropout}; the probability of dropping must lie in [0, 1)")
+        arguments.whole(name, value)
+    arguments.number("dropout", dropout, "in [0, 1)")
     if projection_bias and not projection:
         raise ValueError(
             "projection_bias is True without a projection; set projection=True as well, or leave the bias out"
