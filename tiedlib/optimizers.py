@@ -282,10 +282,11 @@ def _check(grad: Tensor, param: Tensor, **hyper: Any) -> None:
         raise ValueError(f"eps is {eps}; in float16 that is 0, and 0/0 is no step: it must be above 3e-8")
 
 
+_START = "initial_accumulator_value"
 _RULES = {
     **dict.fromkeys(("betas", "alpha", "momentum"), "in [0, 1)"),
     **dict.fromkeys(("lr", "eps"), "positive and finite"),
-    **dict.fromkeys(("weight_decay", "lr_decay", "initial_accumulator_value"), "at least 0 and finite"),
+    **dict.fromkeys(("weight_decay", "lr_decay", _START), "at least 0 and finite"),
     "dampening": "in [0, 1]",
 }
 
@@ -294,5 +295,5 @@ def _check_hyper(hyper: dict[str, Any]) -> None:
     for name in filter(_RULES.__contains__, hyper):
         if name == "betas" and not (isinstance(hyper[name], (tuple, list)) and len(hyper[name]) == 2):
             raise TypeError(f"betas is {hyper[name]!r}; it must be a pair of numbers")
-        for part in hyper[name] if name == "betas" else (hyper[name],):
-            arguments.number(name, part, _RULES[name])
+        for k, part in enumerate(hyper[name] if name == "betas" else (hyper[name],)):
+            arguments.number(f"betas[{k}]" if name == "betas" else name, part, _RULES[name])
