@@ -7,8 +7,6 @@ import pytest
 import torch
 from jaxtyping import config
 
-from tiedlib import matrix_products
-
 # A shared machine makes single examples slow now and then; slowness is for benchmarks/, never a test's business.
 hypothesis.settings.register_profile("tiedlib", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("tiedlib")
@@ -17,6 +15,8 @@ hypothesis.settings.load_profile("tiedlib")
 @pytest.fixture(autouse=True)
 def _seed() -> Iterator[None]:
     """Each test has its own start of torch's generator, and leaves the choice of a kernel as it found it."""
+    from tiedlib import matrix_products  # here, after jaxtyping's hook: what is imported before it is not checked
+
     torch.manual_seed(0)
     with matrix_products.using():
         yield
