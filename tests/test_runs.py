@@ -36,8 +36,9 @@ def test_of_the_other_kind_too(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "checkpoint.pt").write_bytes(b"PK")
     lines = []
-    assert one("a", Task(config, tmp_path / "run", tmp_path / "a.json"), 1, lines.append)["latent"] is not None or True
-    assert "checkpoint.pt.damaged" in lines[0] and (tmp_path / "a.json").exists()
+    record = one("a", Task(config, tmp_path / "run", tmp_path / "a.json"), 1, lines.append)
+    assert record["config"] == dataclasses.asdict(config) and records.read(tmp_path / "a.json")["config"]["latent"] == 2
+    assert lines[0].endswith("it is now checkpoint.pt.damaged") and lines[1].startswith("a, epoch 1: ")
 
 
 def test_what_goes_wrong_is_a_text(tmp_path):

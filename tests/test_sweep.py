@@ -1,6 +1,5 @@
 """tiedlib.lab.sweep: which runs a sweep is, that each is made once, and what it says of them at the end."""
 
-import dataclasses
 import json
 import os
 import shutil
@@ -19,6 +18,7 @@ from tiedlib.lab.command_line import run as tiedlib
 from tiedlib.lab.configuration import TrainConfig
 from tiedlib.lab.runs import one
 from tiedlib.lab.sweep import plan, seed_list, sweep, table, varied
+from tiedlib.lab.training import train
 
 SMALL = {
     "corpus": "toy_language", "tokens": 400, "vocabulary_size": 50, "dim": 6, "hidden": 6, "layers": 1, "epochs": 1,
@@ -196,27 +196,26 @@ def test_a_table_without_settings_has_one_row(here, tmp_path):
 
 
 def test_killed_in_the_middle_it_goes_on_and_nothing_counts_twice(tmp_path):
-    """kill -9 for the whole sweep while two of its four runs are being made; the same command ends in the same bits."""
-    out, epochs = tmp_path / "x", 40
-    command = [sys.executable, "-m", "tiedlib", "sweep", "--out", str(out), "--seeds", "0-1", "--vary", "tied=yes,no"]
-    command += [*FLAGS, "--epochs", str(epochs), "--jobs", "2"]
+    """kill -9 for the whole sweep while two of its three runs are being made; the same command ends in the same bits."""
+    out, fields = tmp_path / "x", {**SMALL, "epochs": 30}
+    command = [sys.executable, "-m", "tiedlib", "sweep", "--out", str(out), "--vary", "lr=0.5,1,2", "--jobs", "2"]
+    command += [*FLAGS, "--epochs", str(fields["epochs"]), "--checkpoint-seconds", "0"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
     running = set()
     for line in process.stdout:
-        if ", epoch 3:" in line:
+        if ", epoch 2:" in line:
             running.add(line.split(",")[0])
         if len(running) == 2:
             break
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    assert not [run for run in running if (out / run / "record.json").exists()], "too late: they had ended"
-    done = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert {line.split(":")[0] for line in done.splitlines() if ": going on at epoch " in line} >= running
+    early = {run for run in running if not (out / run / "record.json").exists()}
+    assert early, "too late: both had ended"
+    done = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert {line.split(":")[0] for line in done if ": going on at epoch " in line} >= early
+    runs = plan([0], {"lr": [0.5, 1.0, 2.0]}, **fields)
     found = records_of(out)
-    assert len(found) == 4 and [line.split(" | ")[1] for line in done.splitlines()[-2:]] == ["2", "2"]
-    whole, _ = sweep(plan([0, 1], {"tied": [True, False]}, **{**SMALL, "epochs": epochs}), tmp_path / "whole", jobs=2)
-    assert [r["weights_sha256"] for r in whole] == [
-        found[run]["weights_sha256"] for run in plan([0, 1], {"tied": [True, False]}, **SMALL)
-    ]
-    assert all(len(record["epochs"]) == epochs for record in found.values())
-    assert dataclasses.asdict(plan([0], {}, **SMALL)["s0"]) | {"tied": True, "epochs": epochs} == whole[0]["config"]
+    assert list(found) == list(runs) and [line.split(" | ")[1] for line in done[-3:]] == ["1", "1", "1"]
+    for name, config in runs.items():
+        assert found[name]["weights_sha256"] == train(config)["weights_sha256"]
+        assert [row["epoch"] for row in found[name]["epochs"]] == list(range(30))

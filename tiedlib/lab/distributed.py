@@ -54,7 +54,7 @@ class Group:
         """The module, its gradients averaged over the processes while they are made."""
         if self.size == 1:
             return module
-        return DistributedDataParallel(module, broadcast_buffers=False)
+        return DistributedDataParallel(module)
 
     def whole(self, loss: Tensor, nll: Tensor) -> tuple[Tensor, Tensor]:
         """The loss of the global batch (the mean over processes; its gradient is still the own part's) and Σ nll over them, so
