@@ -53,20 +53,18 @@ def is_below(node, pid):
 
 @needs_ray
 def test_the_runs_of_a_worker_that_dies_are_taken_over(cluster, tmp_path):
-    """kill -9 for a worker and all its processes while both make a run: the other takes its run over, from the checkpoint.
-    Three records, each once, with the bits of runs that nothing disturbed."""
+    """kill -9 for a worker and all its processes in the middle of a run: the other takes it over, from the checkpoint. Three
+    records, each once, with the bits of runs that nothing disturbed."""
     out = tmp_path / "x"
     command = [sys.executable, "-m", "tiedlib", "sweep", "--out", str(out), "--vary", "lr=0.5,1,2", *FLAGS]
     command += ["--ray-address", cluster.address]
     driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    lines, seen, killed = [], {}, None
+    (node,), lines, killed = cluster.worker_nodes, [], None
     for line in driver.stdout:
         lines.append(line.rstrip())
-        if match := re.search(r"pid=(\d+)\S* (lr-\S+), epoch \d+:", line):
-            seen[match[2]] = int(match[1])
-        if killed is None and len(seen) == 2:  # both are at work
-            (node,) = cluster.worker_nodes
-            (killed,) = [run for run, pid in seen.items() if is_below(node, pid)]
+        at_work = re.search(r"pid=(\d+)\S* (lr-\S+), epoch \d+:", line)
+        if killed is None and at_work and is_below(node, int(at_work[1])):
+            killed = at_work[2]
             cluster.remove_node(node, allow_graceful=False)
             assert not (out / killed / "record.json").exists(), "too late: it had ended"
     printed = "\n".join(lines)

@@ -13,13 +13,13 @@ from tiedlib.training_loop import Progress, Step
 def test_a_progress_bar_in_a_terminal(capsys, monkeypatch):
     made = []
 
-    class Bar(tqdm):
+    class Watched(tqdm):
         def __init__(self, **options):
             assert options["disable"] is None  # off where standard error is no terminal
             super().__init__(**{**options, "disable": False})
             made.append(self)
 
-    monkeypatch.setattr("tiedlib.lab.console.tqdm", Bar)
+    monkeypatch.setattr("tiedlib.lab.console.tqdm", Watched)
     bar = Bar(3, Path("here"))
     bar(Start(5, 28, 100, Progress(epoch=1, step=2), finished=False))
     unread = torch.empty((), device="meta")  # a loss without a value: to read it is an error

@@ -196,10 +196,10 @@ def test_a_table_without_settings_has_one_row(here, tmp_path):
 
 
 def test_killed_in_the_middle_it_goes_on_and_nothing_counts_twice(tmp_path):
-    """kill -9 for the whole sweep while two of its three runs are being made; the same command ends in the same bits."""
-    out, fields = tmp_path / "x", {**SMALL, "epochs": 30}
-    command = [sys.executable, "-m", "tiedlib", "sweep", "--out", str(out), "--vary", "lr=0.5,1,2", "--jobs", "2"]
-    command += [*FLAGS, "--epochs", str(fields["epochs"]), "--checkpoint-seconds", "0"]
+    """kill -9 for the whole sweep while both of its runs are being made; the same command ends in the same bits."""
+    out, fields = tmp_path / "x", {**SMALL, "epochs": 40}
+    command = [sys.executable, "-m", "tiedlib", "sweep", "--out", str(out), "--vary", "lr=0.5,2", "--jobs", "2"]
+    command += [*FLAGS, "--epochs", str(fields["epochs"])]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
     running = set()
     for line in process.stdout:
@@ -213,9 +213,9 @@ def test_killed_in_the_middle_it_goes_on_and_nothing_counts_twice(tmp_path):
     assert early, "too late: both had ended"
     done = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
     assert {line.split(":")[0] for line in done if ": going on at epoch " in line} >= early
-    runs = plan([0], {"lr": [0.5, 1.0, 2.0]}, **fields)
+    runs = plan([0], {"lr": [0.5, 2.0]}, **fields)
     found = records_of(out)
-    assert list(found) == list(runs) and [line.split(" | ")[1] for line in done[-3:]] == ["1", "1", "1"]
+    assert list(found) == list(runs) and [line.split(" | ")[1] for line in done[-2:]] == ["1", "1"]
     for name, config in runs.items():
         assert found[name]["weights_sha256"] == train(config)["weights_sha256"]
-        assert [row["epoch"] for row in found[name]["epochs"]] == list(range(30))
+        assert [row["epoch"] for row in found[name]["epochs"]] == list(range(40))

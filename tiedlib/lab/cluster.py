@@ -7,6 +7,7 @@ waits until the system has dropped the dead one's lock.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Iterator, Mapping
@@ -43,7 +44,7 @@ def by_ray(
     )  # Ray's own default to come, said without a warning
     import ray
 
-    ray.init(address=address, log_to_driver=True, logging_level="warning")
+    ray.init(address=address, log_to_driver=True, logging_level=logging.WARNING)
     word = uuid4().hex
     try:
         checkpoints.write_atomic(out / MARK, word.encode())

@@ -101,7 +101,7 @@ def _begin(
     """The run as its folder has it, and what was found damaged there."""
     if out is None:
         return _Run(config, corpus, None, group), ()
-    path, notes = out / "checkpoint.pt", []
+    path, notes = out / "checkpoint.pt", list[str | None]()
     try:
         run = _Run(config, corpus, path, group)
     except checkpoints.DamagedError as error:
