@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -81,9 +82,14 @@ def test_the_runs_of_a_worker_that_dies_are_taken_over(cluster, tmp_path):
 
 
 @needs_ray
-def test_without_a_cluster_one_line_says_so(tmp_path):
-    with pytest.raises(ConnectionError):
-        sweep(plan([0], {}, **FIELDS), tmp_path, ray_address="auto", report=lambda line: None)
+@pytest.mark.parametrize("address", ["127.0.0.1:{}", "127.0.0.1:99999"])
+def test_without_a_cluster_an_error_says_so_at_once(tmp_path, address):
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # held, and nobody listens there
+        address = address.format(held.getsockname()[1])
+        with pytest.raises(ConnectionError) as caught:
+            sweep(plan([0], {}, **FIELDS), tmp_path, ray_address=address, report=lambda line: None)
+    assert f"there is no Ray cluster at {address} (" in str(caught.value)
     assert not (tmp_path / MARK).exists()
 
 

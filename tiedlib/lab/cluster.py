@@ -44,7 +44,11 @@ def by_ray(
     )  # Ray's own default to come, said without a warning
     import ray
 
-    ray.init(address=address, log_to_driver=True, logging_level=logging.WARNING)
+    _refuse_silence(address)
+    try:
+        ray.init(address=address, log_to_driver=True, logging_level=logging.WARNING)
+    except RuntimeError as error:  # another version of Ray or Python there, for one
+        raise ConnectionError(f"the cluster at {address} cannot be used: {error}") from error
     word = uuid4().hex
     try:
         checkpoints.write_atomic(out / MARK, word.encode())
@@ -69,6 +73,18 @@ def by_ray(
         with suppress(OSError):
             (out / MARK).unlink()
         ray.shutdown()
+
+
+def _refuse_silence(address: str) -> None:
+    """Raise ConnectionError where nothing listens at host:port; Ray itself would try for minutes."""
+    host, colon, port = address.rpartition(":")
+    if colon and port.isdigit() and "/" not in host:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=10.0).close()
+        except (OSError, OverflowError) as error:
+            raise ConnectionError(
+                f"there is no Ray cluster at {address} ({error}); give the address of its head"
+            ) from None
 
 
 def _result(ray: Any, reference: Any) -> Any:

@@ -256,10 +256,13 @@ def _sweep(options: argparse.Namespace) -> int:
     if len(vary) < len(pairs):
         raise ValueError(f"vary is given twice for one of {', '.join(vary)}; write all its values together")
     runs = sweep.plan(sweep.seed_list(options.seeds), vary, preset=options.preset, **_given(options))
-    found, good = sweep.sweep(
-        runs, options.out, jobs=options.jobs, ray_address=options.ray_address,
-        checkpoint_seconds=options.checkpoint_seconds, report=lambda line: print(line, flush=True),
-    )  # fmt: skip
+    try:
+        found, good = sweep.sweep(
+            runs, options.out, jobs=options.jobs, ray_address=options.ray_address,
+            checkpoint_seconds=options.checkpoint_seconds, report=lambda line: print(line, flush=True),
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"stopped; the same command goes on with what is missing in {options.out}") from None
     print(f"\n{sweep.table(found, list(vary))}" if found else "no run has a record")
     if len(found) < len(runs):
         print(f"{len(runs) - len(found)} of {len(runs)} runs have no record; the same command goes on with them")
