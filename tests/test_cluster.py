@@ -25,7 +25,7 @@ except ModuleNotFoundError:
 needs_ray = pytest.mark.skipif(ray is None, reason="Ray is not installed: pip install '.[cluster]' in the checkout")
 
 FIELDS = {
-    "corpus": "toy_language", "tokens": 400, "vocabulary_size": 50, "dim": 6, "hidden": 6, "layers": 1, "epochs": 120,
+    "corpus": "toy_language", "tokens": 400, "vocabulary_size": 50, "dim": 6, "hidden": 6, "layers": 1, "epochs": 80,
     "batch": 4, "unroll": 10, "threads": 1,
 }  # fmt: skip
 FLAGS = [word for name, value in FIELDS.items() for word in (f"--{name.replace('_', '-')}", str(value))]
