@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -77,32 +76,6 @@ def test_without_out_the_configuration_names_the_folder(tmp_path, monkeypatch, c
     assert len(folders) == 2 and all(name.startswith("toy_language-untied-") for name in folders)
     assert run(["train", *TINY, "--epochs", "1", "--untied"]) == 0
     assert "is finished" in capsys.readouterr().out and len(list((tmp_path / "runs").iterdir())) == 2
-
-
-def test_a_progress_bar_in_a_terminal(capsys, monkeypatch):
-    from tqdm import tqdm
-
-    from tiedlib.lab.training import Start
-    from tiedlib.training_loop import Progress, Step
-
-    made = []
-
-    class Bar(tqdm):
-        def __init__(self, **options):
-            assert options["disable"] is None  # off where standard error is no terminal
-            super().__init__(**{**options, "disable": False})
-            made.append(self)
-
-    monkeypatch.setattr("tqdm.tqdm", Bar)
-    bar = command_line._Bar(3, Path("here"))
-    bar(Start(5, 28, 100, Progress(epoch=1, step=2), finished=False))
-
-    unread = torch.empty((), device="meta")  # a loss without a value: to read it is an error
-    for step in (3, 4):
-        bar(Step(unread, None, Progress(epoch=1, step=step)))
-    assert made[0].n == 4 * 28 and made[0].total == 5 * 28 and made[0].desc == "epoch 2/3"
-    bar.close()
-    assert capsys.readouterr().out == "going on in here at epoch 2, step 3 of 5\n"
 
 
 def test_generate_continues_a_text(trained, capsys):
@@ -213,6 +186,20 @@ def test_flags_change_the_preset(monkeypatch):
         ("generate", "the following arguments are required: DIR"),
         ("data", "the following arguments are required: ACTION"),
         ("data fetch ptbb", "did you mean 'ptb'"),
+        (
+            "train --device cuda --corpus toy_language" if not torch.cuda.is_available() else "train --device x",
+            "device",
+        ),
+        ("sweep", "the following arguments are required: --out"),
+        ("sweep --out x --seed 3", "unrecognized arguments: --seed 3"),
+        ("sweep --out x --seeds 4-2", "seeds is '4-2'; it must be like 0-4 or 0,3,7"),
+        ("sweep --out x --vary lr", "vary is 'lr'; it must be NAME=VALUE,VALUE with NAME one of corpus"),
+        ("sweep --out x --vary lr=0.5,fast", "lr is 'fast'; it must be a number"),
+        ("sweep --out x --vary lr=1 --vary lr=2", "vary is given twice for one of lr"),
+        ("sweep --out x --vary lr=0.5,0", "lr-0_s0: lr is 0.0; it must be more than 0.0"),
+        ("sweep --out x --vary tied=yes,no --tied", "tied is given and varied"),
+        ("sweep --out x --jobs 0", "jobs is 0; it must be at least 1"),
+        ("sweep --out x --jobs 2 --ray-address auto", "the cluster decides how many run at a time"),
         ("reproduce everything", "name is 'everything'; it must be one of tying-slice"),
         ("reproduce tying-slice --only nothing", "only is 'nothing'"),
         ("reproduce tying-slice --jobs 0", "jobs is 0; it must be at least 1"),
@@ -236,27 +223,32 @@ def test_generate_refuses_what_cannot_be(trained, extra, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_another_configuration_or_a_damaged_checkpoint(trained, capsys):
+def test_another_configuration_and_generating_from_a_damaged_checkpoint(trained, capsys):
     before = snapshot(trained)
     assert run(["train", *TINY, "--tied", "--lr", "0.3", "--out", str(trained)]) == 2
     assert "has another configuration: lr 1.0 (now 0.3)" in capsys.readouterr().err and snapshot(trained) == before
     whole = (trained / "checkpoint.pt").read_bytes()
     (trained / "checkpoint.pt").write_bytes(whole[:1000])
     try:
-        for command in (["train", *TINY, "--tied", "--out", str(trained)], ["generate", str(trained)]):
-            assert run(command) == 2
-            error = capsys.readouterr().err
-            assert "checkpoint.pt is damaged" in error and error.count("\n") == 1
+        assert run(["generate", str(trained)]) == 2
+        error = capsys.readouterr().err
+        assert "checkpoint.pt is damaged" in error and error.count("\n") == 1
         assert (trained / "checkpoint.pt").read_bytes() == whole[:1000]
     finally:
         (trained / "checkpoint.pt").write_bytes(whole)
 
 
-def test_a_damaged_record_is_left(tmp_path, capsys):
-    (tmp_path / "record.json").write_text("{")
-    assert run(["train", *TINY, "--out", str(tmp_path)]) == 2
-    assert "record.json is damaged" in capsys.readouterr().err and (tmp_path / "record.json").read_text() == "{"
-    assert not (tmp_path / "checkpoint.pt").exists()
+def test_damaged_files_are_set_aside_and_named(tmp_path, capsys):
+    for name in ("record.json", "checkpoint.pt"):
+        (tmp_path / name).write_text("{")
+    assert run(["train", *TINY, "--epochs", "1", "--out", str(tmp_path)]) == 0
+    first, second, third, *_ = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{tmp_path / 'checkpoint.pt'} is damaged")
+    assert first.endswith("it is now checkpoint.pt.damaged, and the run begins anew")
+    assert second == f"{tmp_path / 'record.json'} is damaged; it is now record.json.damaged"
+    assert third.startswith("training in")
+    for name in ("record.json", "checkpoint.pt"):
+        assert (tmp_path / f"{name}.damaged").read_text() == "{" and (tmp_path / name).stat().st_size > 100
 
 
 def test_a_folder_that_cannot_be(tmp_path, capsys):

@@ -17,6 +17,7 @@ from tiedlib.lab import reproduce as module
 from tiedlib.lab.configuration import TrainConfig
 from tiedlib.lab.records import RecordError
 from tiedlib.lab.reproduce import EXPERIMENTS, Experiment, reproduce, results_folder
+from tiedlib.lab.runs import one
 
 TINY = TrainConfig(
     corpus="toy_language", tokens=400, vocabulary_size=50, dim=6, hidden=6, layers=1, epochs=1, batch=4, unroll=10,
@@ -40,14 +41,9 @@ def here(monkeypatch):
 
     def outcomes(tasks, jobs, report):
         for run, task in tasks.items():
-            here, there = multiprocessing.Pipe()
-            module._one(there, 1, *task)
-            messages = [here.recv()]
-            while here.poll():
-                messages.append(here.recv())
-            yield run, messages[-1][1]
+            yield run, one(run, task, 1, lambda line: None)
 
-    monkeypatch.setattr(module, "_outcomes", outcomes)
+    monkeypatch.setattr(module, "by_processes", outcomes)
 
 
 def names(folder):

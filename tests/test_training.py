@@ -1,8 +1,10 @@
 """tiedlib.lab.training: the numbers of a run, and that nothing which stops it changes them."""
 
 import dataclasses
+import errno
 import math
 import os
+import re
 import signal
 
 import pytest
@@ -13,10 +15,9 @@ from torch import nn
 from tiedlib import matrix_products
 from tiedlib.lab import checkpoints, records, training
 from tiedlib.lab.configuration import TrainConfig
-from tiedlib.lab.data import contiguous_batches, load_corpus, windows
+from tiedlib.lab.data import contiguous_batches, load_corpus
 from tiedlib.lab.training import Start, build_model, train
 from tiedlib.training_loop import Step
-from tiedlib.tying import augmented_loss
 
 TINY = TrainConfig(
     corpus="toy_language", tokens=600, vocabulary_size=60, dim=8, hidden=8, layers=1, epochs=2, constant_epochs=0,
@@ -113,35 +114,6 @@ def test_perplexity_weighs_every_token_alike():
 def test_a_short_text_is_evaluated_in_fewer_rows():
     run = training._Run(TINY, load_corpus("toy_language", tokens=600, vocabulary_size=60), None)
     assert run.perplexity(run.corpus.valid[:5], 20) > 1
-
-
-def test_the_penalties_act_on_the_loss_of_a_window():
-    corpus = load_corpus("toy_language", tokens=600, vocabulary_size=60)
-    pair = windows(contiguous_batches(corpus.train, 4), 7)[0]
-    values = {}
-    for penalty in ("none", "code", "frobenius", "spectral", "squared"):
-        config = change(projection=True, penalty=penalty, penalty_strength=0.4)
-        model = build_model(config, 60)
-        values[penalty] = training._objective(config)(model, pair, None)[0].item()
-    p = build_model(change(projection=True), 60).projection.weight.detach()
-    added = {name: value - values["none"] for name, value in values.items()}
-    assert added["code"] == pytest.approx(0.5 * float(p.square().sum()) / (6.5 * 4), abs=1e-5)
-    assert added["frobenius"] == pytest.approx(0.4 * float(p.norm()), abs=1e-5)
-    assert added["spectral"] == pytest.approx(0.4 * float(torch.linalg.svdvals(p)[0]), abs=1e-5)
-    assert added["squared"] == pytest.approx(0.4 * float(p.square().sum()), abs=1e-5)
-
-
-def test_the_augmented_loss_is_trained_on_and_not_reported():
-    config = change(augmented_alpha=0.7, augmented_tau=2.0)
-    corpus = load_corpus("toy_language", tokens=600, vocabulary_size=60)
-    inputs, targets = windows(contiguous_batches(corpus.train, 4), 7)[0]
-    model = build_model(config, 60)
-    value, (_, nll) = training._objective(config)(model, (inputs, targets), None)
-    logits, _ = model(inputs)
-    expected = augmented_loss(logits, targets, model.embedding.weight, alpha=0.7, tau=2.0, reduction="sum") / 4
-    plain, _ = model.loss(inputs, targets, reduction="sum")
-    assert value.item() == pytest.approx(expected.item(), rel=1e-6)
-    assert nll.item() == pytest.approx(plain.item(), rel=1e-6) and value.item() > plain.item() / 4
 
 
 def test_what_is_frozen_stays_and_the_rest_moves(tmp_path):
@@ -274,7 +246,7 @@ def test_a_finished_run_does_nothing_and_gives_its_record_back(tmp_path):
     again = train(TINY, tmp_path, on_event=events.append)
     assert again == record and [e.finished for e in events] == [True]
     assert (tmp_path / "checkpoint.pt").read_bytes() == written
-    assert records._read(tmp_path / "record.json")["weights_sha256"] == record["weights_sha256"]
+    assert records.read(tmp_path / "record.json")["weights_sha256"] == record["weights_sha256"]
 
 
 @pytest.mark.parametrize("step", [5, 22])  # 22: the last step of an epoch; the epoch is then finished too
@@ -331,7 +303,8 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(tmp_path)
     config = change(lr=1e38, clip=1e30)
     with pytest.raises(FloatingPointError) as caught:
         train(config, tmp_path, checkpoint_seconds=0.0)
-    assert "lower the learning rate" in str(caught.value) and "\n" not in str(caught.value)
+    assert re.search(r"(by step|after) \d+.*\(gradient norm \S+ at the last (step|one)\)", str(caught.value))
+    assert "lower the learning rate or clip the gradient" in str(caught.value) and "\n" not in str(caught.value)
     if (tmp_path / "checkpoint.pt").exists():
         assert str(tmp_path / "checkpoint.pt") in str(caught.value)
         assert all(w.isfinite().all() for w in checkpoints.load(tmp_path / "checkpoint.pt")["model"].values())
@@ -344,21 +317,57 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path):
     run = training._Run(TINY, load_corpus("toy_language", tokens=600, vocabulary_size=60), tmp_path / "checkpoint.pt")
     run.model.output.weight.data[3, 2] = math.inf
     with pytest.raises(
-        FloatingPointError, match=r"output.weight is no longer finite in epoch 0; lower the learning rate"
+        FloatingPointError, match=r"output.weight is no longer finite after 14 steps; lower the learning rate or clip"
     ):
         run.save()
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
 
 
 @pytest.mark.parametrize("key", ["model", "optimizer", "progress", "rng", "clock"])
-def test_a_checkpoint_with_a_broken_part_is_named(tmp_path, key):
+def test_a_checkpoint_with_a_broken_part_is_named_and_set_aside(tmp_path, key):
+    """The run begins anew, with the bits of a run that never had another checkpoint."""
     with pytest.raises(Killed):
         train(TINY, tmp_path, on_event=until(15), checkpoint_seconds=0.0)
     path = tmp_path / "checkpoint.pt"
     content = checkpoints.load(path)
     checkpoints.save(path, {**content, key: {"nothing": 0}})
-    with pytest.raises(checkpoints.CheckpointError, match=r"checkpoint.pt is damaged; move it away to start anew"):
-        train(TINY, tmp_path)
+    damaged, events = path.read_bytes(), []
+    assert numbers(train(TINY, tmp_path, on_event=events.append)) == numbers(train(TINY))
+    (note,) = events[0].notes
+    assert note.startswith(f"{path} is damaged") and "it is now checkpoint.pt.damaged, and the run begins anew" in note
+    assert (tmp_path / "checkpoint.pt.damaged").read_bytes() == damaged and events[0].progress.step == 0
+
+
+def test_a_damaged_record_is_set_aside_and_made_again(tmp_path):
+    """From the checkpoint, which holds it too: nothing is trained."""
+    events, record = [], train(TINY, tmp_path)
+    for name in ("record.json.damaged", "record.json.damaged-2"):
+        (tmp_path / "record.json").write_text("{")
+        assert train(TINY, tmp_path, on_event=events.append) == record
+        (start,) = events
+        assert start.notes == (f"{tmp_path / 'record.json'} is damaged; it is now {name}",)
+        assert (tmp_path / name).read_text() == "{"
+        assert records.read(tmp_path / "record.json")["weights_sha256"] == record["weights_sha256"]
+        events.clear()
+
+
+def test_a_disk_that_fills_up_leaves_the_last_good_checkpoint(tmp_path, monkeypatch):
+    """Full in the middle of the third checkpoint; with space again, the run ends in the same bits."""
+    whole, true, count = numbers(train(TINY)), os.fsync, []
+
+    def sync(handle):
+        count.append(handle)
+        if len(count) == 5:  # two for each checkpoint, the file and its folder
+            raise OSError(errno.ENOSPC, "No space left on device")
+        true(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", sync)
+        with pytest.raises(checkpoints.CheckpointError, match=r"checkpoint.pt could not be written: the disk is full"):
+            train(TINY, tmp_path, checkpoint_seconds=0.0)
+    assert checkpoints.load(tmp_path / "checkpoint.pt")["progress"]["step"] == 2
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint.pt", ".lock"}
+    assert numbers(train(TINY, tmp_path)) == whole
 
 
 def test_two_runs_in_one_folder(tmp_path):

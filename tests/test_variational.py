@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import multiprocessing
 import threading
 from contextlib import contextmanager
 
@@ -15,6 +14,7 @@ from tiedlib.lab import reproduce as reproducing
 from tiedlib.lab.configuration import VAEConfig
 from tiedlib.lab.data import load
 from tiedlib.lab.reproduce import EXPERIMENTS, Experiment, reproduce
+from tiedlib.lab.runs import one
 from tiedlib.lab.variational import PLANE, binarized, plane_images, train_vae
 from tiedlib.training_loop import Step
 from tiedlib.vae import VAE, elbo
@@ -167,13 +167,10 @@ def test_an_experiment_may_be_of_this_kind(tmp_path, monkeypatch):
     monkeypatch.setitem(EXPERIMENTS, "tiny", Experiment("for tests", "0", "tiny/", runs))
 
     def outcomes(tasks, jobs, report):
-        for run, (config, folder, path) in tasks.items():
-            here, there = multiprocessing.Pipe()
-            reproducing._one(there, 1, config, folder, path)
-            report(reproducing._epoch(run, reproducing.FIGURES[type(config)], here.recv()[1]))
-            yield run, here.recv()[1]
+        for run, task in tasks.items():
+            yield run, one(run, task, 1, report)
 
-    monkeypatch.setattr(reproducing, "_outcomes", outcomes)
+    monkeypatch.setattr(reproducing, "by_processes", outcomes)
     lines = []
     assert reproduce("tiny", tmp_path / "out", tmp_path / "results", report=lines.append)
     assert any("a-s0: elbo -4" in line and " valid" in line for line in lines)

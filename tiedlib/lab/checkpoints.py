@@ -22,7 +22,18 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-__all__ = ["FORMAT", "CheckpointError", "ctrl_c", "load", "locked", "require_same", "save", "write_atomic"]
+__all__ = [
+    "FORMAT",
+    "CheckpointError",
+    "DamagedError",
+    "ctrl_c",
+    "load",
+    "locked",
+    "require_same",
+    "save",
+    "set_aside",
+    "write_atomic",
+]
 
 FORMAT = 1  # raised whenever an older program could not read the file
 _COMMON = {"format", "config", "data", "model", "optimizer", "progress", "rng", "threads", "epochs", "clock", "record"}
@@ -31,6 +42,23 @@ _KEYS = _COMMON | {"scheduler", "vocabulary", "unit"}  # of a language model
 
 class CheckpointError(RuntimeError):
     """A checkpoint that cannot be written, read or used; the message names the file, the cause and what to do."""
+
+
+class DamagedError(CheckpointError):
+    """A file that is no longer what was written: nothing can be read from it, so it can be set aside."""
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file to <name>.damaged (or .damaged-2, …), so that it is kept and in nobody's way. Returns the new
+    path; raises CheckpointError where the folder refuses."""
+    aside, count = path.with_name(f"{path.name}.damaged"), 1
+    while aside.exists():
+        count += 1
+        aside = path.with_name(f"{path.name}.damaged-{count}")
+    try:
+        return path.replace(aside)
+    except OSError as error:
+        raise CheckpointError(f"{path} is damaged and could not be set aside: {_cause(error)}") from error
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -77,14 +105,14 @@ def load(path: Path, *, text: bool = True) -> dict[str, Any]:
     except Exception as error:  # broken bytes are met with a dozen kinds of exception
         broken, content = type(error).__name__, {}
     if broken:
-        raise CheckpointError(f"{path} is damaged or no checkpoint ({broken}); move it away to start anew")
+        raise DamagedError(f"{path} is damaged or no checkpoint ({broken}); move it away to start anew")
     found = content.get("format") if isinstance(content, dict) else None
     if found != FORMAT:
         raise CheckpointError(
             f"{path} has format {found!r}, this program reads {FORMAT}; use the tiedlib that wrote it"
         )
     if missing := (_KEYS if text else _COMMON) - content.keys():
-        raise CheckpointError(f"{path} is damaged: it lacks {', '.join(sorted(missing))}; move it away to start anew")
+        raise DamagedError(f"{path} is damaged: it lacks {', '.join(sorted(missing))}; move it away to start anew")
     return dict(content)
 
 
@@ -101,15 +129,16 @@ def require_same(path: Path, what: str, saved: Mapping[str, Any], wanted: Mappin
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, patience: float = 0.0) -> Iterator[None]:
     """Hold `folder` for one run. The system drops the lock of a process that is killed, so none is ever stale.
 
-    Raises CheckpointError where another process holds it, or where the folder cannot be written.
+    Raises CheckpointError where another process still holds it after `patience` seconds, or where the folder cannot be
+    written.
     """
     lock = FileLock(folder / ".lock")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=patience)
     except Timeout:
         raise CheckpointError(
             f"{folder} is in use by another run; wait for it to end, or give another folder"
@@ -126,15 +155,16 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def ctrl_c() -> Iterator[threading.Event]:
-    """Set the event at the first Ctrl-C, so that the step can end; a second one interrupts at once."""
+def ctrl_c(once: bool = False) -> Iterator[threading.Event]:
+    """Set the event at the first Ctrl-C, so that the step can end; a second one interrupts at once. With once=True it may
+    come twice and counts once: `torchrun` hands on a signal that its processes had from the terminal already."""
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop  # only the main thread gets signals
         return
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
+        if stop.is_set() and not once:
             raise KeyboardInterrupt
         stop.set()
 

@@ -1,4 +1,4 @@
-"""The command line `tiedlib`: data, train, generate, reproduce.
+"""The command line `tiedlib`: data, train, generate, reproduce, sweep.
 
 Flags of `train` are made from the fields of `TrainConfig`. Whatever goes wrong gives one line on standard error and
 exit code 2 (130 after Ctrl-C); nothing is overwritten. torch and the bench are imported by the command that needs them.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ COMMANDS = {
     "train": "train a language model; the same command again goes on where it stopped",
     "generate": "continue a text with a trained model",
     "reproduce": "make the recorded runs of an experiment",
+    "sweep": "seeds × settings at the same time, on this machine or a Ray cluster, and a table",
 }
 
 
@@ -54,6 +56,8 @@ def run(arguments: list[str]) -> int:
     except RuntimeError as error:
         if not _expected(error):
             raise
+        if "by peer" in str(error):  # gloo's word for it
+            return _fail("another process of this run has ended; the same command goes on from the last checkpoint")
         return _fail(str(error).splitlines()[0])
 
 
@@ -63,11 +67,14 @@ def _expected(error: RuntimeError) -> bool:
     from tiedlib.lab.data import DataError
     from tiedlib.lab.records import RecordError
 
-    return isinstance(error, (CheckpointError, DataError, RecordError)) or "can't allocate memory" in str(error)
+    return isinstance(error, (CheckpointError, DataError, RecordError)) or any(
+        words in str(error) for words in ("can't allocate memory", "closed by peer", "reset by peer")
+    )
 
 
 def _fail(message: str, code: int = 2) -> int:
-    sys.stderr.write(f"tiedlib: {' '.join(message.split())}\n")
+    which = f" (process {os.environ['RANK']})" if os.environ.get("RANK", "0") != "0" else ""  # below torchrun
+    sys.stderr.write(f"tiedlib{which}: {' '.join(message.split())}\n")
     return code
 
 
@@ -79,6 +86,7 @@ def _parser(arguments: list[str]) -> _Parser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     fill: dict[str, Callable[[_Parser], None]] = {
         "data": _data_flags, "train": _train_flags, "generate": _generate_flags, "reproduce": _reproduce_flags,
+        "sweep": _sweep_flags,
     }  # fmt: skip
     wanted = next((word for word in arguments if not word.startswith("-")), None)
     for name, what in COMMANDS.items():
@@ -114,13 +122,14 @@ def _data_fetch(options: argparse.Namespace) -> int:
     return 0
 
 
-def _train_flags(parser: _Parser) -> None:
+def _config_flags(parser: _Parser, without: tuple[str, ...] = ()) -> None:
+    """The preset and a flag for each field of `TrainConfig`."""
     from tiedlib.lab.configuration import TrainConfig
     from tiedlib.tying import PRESETS
 
     what = "sizes and schedule of Press & Wolf (default: small)"
     parser.add_argument("--preset", choices=PRESETS, default="small", help=what)
-    for option in dataclasses.fields(TrainConfig):
+    for option in (option for option in dataclasses.fields(TrainConfig) if option.name not in without):
         flag, rules, kind = f"--{option.name.replace('_', '-')}", option.metadata, str(option.type)
         common: dict[str, Any] = {"dest": option.name, "default": argparse.SUPPRESS, "help": rules["help"]}
         if kind == "bool":
@@ -132,93 +141,49 @@ def _train_flags(parser: _Parser) -> None:
             parser.add_argument(flag, type=number, metavar=kind.split(" ")[0].upper(), **common)
     what = "two matrices, as --no-tied (default)"
     parser.add_argument("--untied", dest="tied", action="store_false", default=argparse.SUPPRESS, help=what)
-    what = "for checkpoint.pt and record.json (default: a folder below runs/)"
-    parser.add_argument("--out", type=Path, metavar="DIR", help=what)
     what = "between checkpoints within an epoch (default: 120)"
     parser.add_argument("--checkpoint-seconds", type=float, default=120.0, metavar="FLOAT", help=what)
+
+
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    """The fields of `TrainConfig` that flags have set."""
+    from tiedlib.lab.configuration import TrainConfig
+
+    if not options.checkpoint_seconds >= 0:
+        raise ValueError(f"checkpoint-seconds is {options.checkpoint_seconds}; it must be at least 0")
+    names = {option.name for option in dataclasses.fields(TrainConfig)}
+    return {name: value for name, value in vars(options).items() if name in names}
+
+
+def _train_flags(parser: _Parser) -> None:
+    _config_flags(parser)
+    what = "for checkpoint.pt and record.json (default: a folder below runs/)"
+    parser.add_argument("--out", type=Path, metavar="DIR", help=what)
+    what = "cuda: the GPU, below torchrun one for each process (default: cpu)"
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help=what)
     parser.set_defaults(do=_train)
 
 
 def _train(options: argparse.Namespace) -> int:
+    from tiedlib.lab import distributed
     from tiedlib.lab.configuration import TrainConfig
+    from tiedlib.lab.console import Bar, print_summary
     from tiedlib.lab.training import train
 
-    names = {option.name for option in dataclasses.fields(TrainConfig)}
-    given = {name: value for name, value in vars(options).items() if name in names}
-    config = TrainConfig.from_preset(options.preset, **given)
-    if not options.checkpoint_seconds >= 0:
-        raise ValueError(f"checkpoint-seconds is {options.checkpoint_seconds}; it must be at least 0")
+    config = TrainConfig.from_preset(options.preset, **_given(options))
     kind = "tied" if config.tied else "untied"
     out = options.out or Path("runs") / f"{Path(config.corpus).stem}-{kind}-{config.digest()}"
-    bar = _Bar(config.epochs, out)
+    bar, first = Bar(config.epochs, out), distributed.rank() == 0  # of processes below torchrun, one speaks
+    more: dict[str, Any] = {"on_event": bar} if first else {}
     try:
-        record = train(config, out, on_event=bar, checkpoint_seconds=options.checkpoint_seconds)
+        record = train(config, out, checkpoint_seconds=options.checkpoint_seconds, device=options.device, **more)
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"stopped; the same command goes on from the checkpoint in {out}") from None
     finally:
         bar.close()
-    _print_summary(record, out)
+    if first:
+        print_summary(record, out)
     return 0
-
-
-class _Bar:
-    """A bar for each epoch and a line after it. Told of steps, it reads no loss, so the device need not wait."""
-
-    def __init__(self, epochs: int, out: Path) -> None:
-        self.epochs, self.out = epochs, out
-        self.bar: Any = None
-        self.steps = self.tokens = 0
-
-    def __call__(self, event: Any) -> None:
-        from tqdm import tqdm
-
-        from tiedlib.lab.training import Start
-        from tiedlib.training_loop import Step
-
-        if isinstance(event, Start):
-            self.steps, self.tokens = event.steps, event.tokens_per_step
-            self._begin(event)
-        elif isinstance(event, Step):
-            if self.bar is None:  # disable=None: no bar where standard error is no terminal
-                at = event.progress
-                self.bar = tqdm(
-                    desc=f"epoch {at.epoch + 1}/{self.epochs}", initial=(at.step - 1) * self.tokens, unit=" tokens",
-                    total=self.steps * self.tokens, unit_scale=True, leave=False, disable=None, dynamic_ncols=True,
-                )  # fmt: skip
-            self.bar.update(self.tokens)
-        else:
-            self.close()
-            print(
-                f"epoch {event['epoch'] + 1}/{self.epochs}  lr {event['lr']:.4g}  "
-                f"perplexity {event['train_perplexity']:.2f} train, {event['valid_perplexity']:.2f} valid  "
-                f"{event['tokens_per_second']:,.0f} tokens/s",
-                flush=True,
-            )
-
-    def _begin(self, start: Any) -> None:
-        at = start.progress
-        if start.finished:
-            print(f"{self.out} is finished; nothing is left to do")
-        elif at.epoch or at.step:
-            print(f"going on in {self.out} at epoch {at.epoch + 1}, step {at.step + 1} of {start.steps}", flush=True)
-        else:
-            size = f"{start.parameters:,} parameters, {start.steps:,} steps an epoch"
-            print(f"training in {self.out}: {size}", flush=True)
-
-    def close(self) -> None:
-        if self.bar is not None:
-            self.bar.close()
-            self.bar = None
-
-
-def _print_summary(record: dict[str, Any], out: Path) -> None:
-    found = {part: record.get(f"{part}_perplexity") for part in ("train", "valid", "test")}
-    parts = [f"{value:.2f} {part}" for part, value in found.items() if value is not None]
-    rates = [epoch["tokens_per_second"] for epoch in record["epochs"]]
-    rate, memory = sum(rates) / len(rates), record["peak_memory_mb"]
-    print(f"perplexity of the final model: {', '.join(parts)}")
-    print(f"{rate:,.0f} tokens/s, {memory:,.0f} MB of memory at most, {record['seconds']:,.0f} s in all")
-    print(f"{out / 'checkpoint.pt'}  {out / 'record.json'}")
 
 
 def _generate_flags(parser: _Parser) -> None:
@@ -267,4 +232,38 @@ def _reproduce(options: argparse.Namespace) -> int:
         options.name, options.out, results, only=options.only, seeds=options.seeds, jobs=options.jobs,
         report=lambda line: print(line, flush=True),
     )  # fmt: skip
+    return 0 if good else 1
+
+
+def _sweep_flags(parser: _Parser) -> None:
+    _config_flags(parser, without=("seed",))
+    what = "a folder for each run; with --ray-address on storage that all workers share"
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help=what)
+    parser.add_argument("--seeds", default="0", metavar="LIST", help="such as 0-4 or 0,3,7 (default: 0)")
+    what = "values of a flag, such as lr=0.5,1,2 or tied=yes,no; may be given again, for every combination"
+    parser.add_argument("--vary", action="append", default=[], metavar="NAME=VALUES", help=what)
+    parser.add_argument("--jobs", type=int, metavar="INT", help="runs at a time (default: one for each core)")
+    what = "a Ray cluster makes the runs: auto, or HOST:PORT of its head"
+    parser.add_argument("--ray-address", metavar="ADDRESS", help=what)
+    parser.set_defaults(do=_sweep)
+
+
+def _sweep(options: argparse.Namespace) -> int:
+    from tiedlib.lab import sweep
+
+    pairs = [sweep.varied(text) for text in options.vary]
+    vary = dict(pairs)
+    if len(vary) < len(pairs):
+        raise ValueError(f"vary is given twice for one of {', '.join(vary)}; write all its values together")
+    runs = sweep.plan(sweep.seed_list(options.seeds), vary, preset=options.preset, **_given(options))
+    try:
+        found, good = sweep.sweep(
+            runs, options.out, jobs=options.jobs, ray_address=options.ray_address,
+            checkpoint_seconds=options.checkpoint_seconds, report=lambda line: print(line, flush=True),
+        )  # fmt: skip
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"stopped; the same command goes on with what is missing in {options.out}") from None
+    print(f"\n{sweep.table(found, list(vary))}" if found else "no run has a record")
+    if len(found) < len(runs):
+        print(f"{len(runs) - len(found)} of {len(runs)} runs have no record; the same command goes on with them")
     return 0 if good else 1

@@ -26,12 +26,13 @@ import torch
 from torch import Tensor, nn
 
 import tiedlib
-from tiedlib.lab.checkpoints import write_atomic
+from tiedlib.lab.checkpoints import set_aside, write_atomic
 from tiedlib.lab.data import Dataset
 from tiedlib.lab.resources import resource
 
 __all__ = [
     "FORMAT",
+    "DamagedRecordError",
     "RecordError",
     "load_record",
     "load_records",
@@ -47,6 +48,10 @@ FORMAT = 1
 
 class RecordError(RuntimeError):
     """A record that is missing, damaged, or of another configuration; the message names the file."""
+
+
+class DamagedRecordError(RecordError):
+    """A file that is no record."""
 
 
 _NEGATIVE = re.compile(r"(?<![\w.])-(?=\d)")  # a minus, not a hyphen or an exponent
@@ -89,7 +94,7 @@ def save_record(path: Path, record: Mapping[str, Any]) -> None:
 def refuse_other(path: Path, config: Mapping[str, Any]) -> None:
     """Raise RecordError where `path` holds anything but a record of this configuration."""
     if path.exists():
-        found = _read(path)["config"]
+        found = read(path)["config"]
         differ = [
             f"{k} {found.get(k)!r} (now {config.get(k)!r})"
             for k in {**found, **config}
@@ -101,13 +106,22 @@ def refuse_other(path: Path, config: Mapping[str, Any]) -> None:
             )
 
 
+def set_aside_if_damaged(path: Path, config: Mapping[str, Any]) -> str | None:
+    """As `refuse_other`; but a damaged record gets another name, and what happened is returned."""
+    try:
+        refuse_other(path, config)
+    except DamagedRecordError:
+        return f"{path} is damaged; it is now {set_aside(path).name}"
+    return None
+
+
 def load_record(name: str) -> dict[str, Any]:
     """The recorded run `name`, such as "tying-slice/tied-s0". Raises RecordError where it is missing or damaged."""
     try:
         path = resource(f"results/{name}.json")
     except (FileNotFoundError, ValueError) as error:
         raise RecordError(f"no recorded run is named {name!r} ({error})") from None
-    return _read(path)
+    return read(path)
 
 
 def load_records(prefix: str) -> dict[str, dict[str, Any]]:
@@ -118,21 +132,22 @@ def load_records(prefix: str) -> dict[str, dict[str, Any]]:
         return {}
     found = {path.relative_to(root).with_suffix("").as_posix(): path for path in sorted(root.rglob("*.json"))}
     return {
-        name: _read(path)
+        name: read(path)
         for name, path in found.items()
         if name.startswith(prefix) and not path.stem.endswith("embeddings")
     }
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> dict[str, Any]:
+    """The record in the file `path`. Raises RecordError where it cannot be read, DamagedRecordError where it is no record."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RecordError(f"{path} could not be read: {error.strerror}") from error
     except ValueError as error:
-        raise RecordError(f"{path} is damaged ({error}); move it away or run it again") from error
+        raise DamagedRecordError(f"{path} is damaged ({error}); move it away or run it again") from error
     if not isinstance(content, dict) or not isinstance(content.get("config"), dict):
-        raise RecordError(f"{path} is damaged: it is no record of a run; move it away or run it again")
+        raise DamagedRecordError(f"{path} is damaged: it is no record of a run; move it away or run it again")
     if content.get("format") != FORMAT:
         raise RecordError(f"{path} has format {content.get('format')!r}, this program reads {FORMAT}")
     return content

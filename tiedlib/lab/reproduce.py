@@ -9,27 +9,17 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import json
-import multiprocessing
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from tiedlib.lab import checkpoints, records
 from tiedlib.lab.configuration import TrainConfig, VAEConfig
 from tiedlib.lab.embeddings import compare_embeddings
-from tiedlib.lab.training import train
-from tiedlib.lab.variational import train_vae
+from tiedlib.lab.runs import Config, Task, by_processes, make
 
 __all__ = ["EXPERIMENTS", "Experiment", "reproduce", "results_folder"]
-
-Config = TrainConfig | VAEConfig  # of a language model, or of a variational auto-encoder
-FIGURES = {TrainConfig: "perplexity", VAEConfig: "elbo"}  # what is reported of train, valid and test
 
 
 @dataclass(frozen=True)
@@ -118,8 +108,6 @@ def _vae_mnist() -> Experiment:
     return Experiment("a variational auto-encoder on MNIST: bits, grey pixels, a latent plane", "1", "vae-mnist/", runs)
 
 
-_SPAWN = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-
 EXPERIMENTS: dict[str, Experiment] = {
     "tying-slice": _tying_slice(),
     "press-wolf-small": _press_wolf_small(),
@@ -159,89 +147,13 @@ def reproduce(
         raise ValueError(
             f"only is {only!r}, seeds {seeds}; they must match one of {len(experiment.runs)} runs, such as {some}"
         )
-    good, missing = True, {}
-    for run, config in chosen.items():
-        path = results / f"{experiment.prefix}{run}.json"
-        try:
-            records.refuse_other(path, dataclasses.asdict(config))
-        except records.RecordError as error:
-            report(f"{run}: {error}")
-            good = False
-            continue
-        if not path.exists():
-            missing[run] = (config, out / name / run, path)
-    report(f"{name}: {len(chosen)} runs chosen, {len(missing)} to do")
-    for done, (run, outcome) in enumerate(_outcomes(missing, jobs, report), 1):
-        good = good and not isinstance(outcome, str)
-        report(f"[{done}/{len(missing)}] {run}: {outcome if isinstance(outcome, str) else _summary(outcome)}")
+    tasks = {
+        run: Task(config, out / name / run, results / f"{experiment.prefix}{run}.json")
+        for run, config in chosen.items()
+    }
+    good = make(name, tasks, lambda missing: by_processes(missing, jobs, report), report)
     _write_embeddings(experiment, out / name, results)
     return good
-
-
-def _summary(record: Mapping[str, Any]) -> str:
-    figure = next(figure for figure in FIGURES.values() if f"test_{figure}" in record)
-    found = {part: record[f"{part}_{figure}"] for part in ("train", "valid", "test")}
-    figures = ", ".join(f"{value:.2f} {part}" for part, value in found.items() if value is not None)
-    return f"{figure} {figures}; {record['seconds']:.0f} s"
-
-
-Task = tuple[Config, Path, Path]
-
-
-def _outcomes(tasks: Mapping[str, Task], jobs: int, report: Callable[[str], None]) -> Iterator[tuple[str, Any]]:
-    """Each run's record, or what went wrong, as it comes in; every run in a process of its own, `jobs` at a time."""
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-
-    def watch(run: str) -> Any:
-        here, there = _SPAWN.Pipe()
-        process = _SPAWN.Process(target=_one, args=(there, threads, *tasks[run]), daemon=True)
-        process.start()
-        there.close()  # so that the end of the process is the end of the pipe
-        outcome: Any = "its process was killed; give the same command again to go on"
-        try:
-            while True:
-                kind, outcome_or_row = here.recv()
-                if kind == "epoch":
-                    report(_epoch(run, FIGURES[type(tasks[run][0])], outcome_or_row))
-                else:
-                    outcome = outcome_or_row
-        except (EOFError, OSError):  # OSError: Windows' word for it
-            process.join()
-        return outcome
-
-    with ThreadPoolExecutor(jobs) as pool:
-        waiting = {pool.submit(watch, run): run for run in tasks}
-        try:
-            for future in as_completed(waiting):
-                yield waiting[future], future.result()
-        finally:  # after Ctrl-C, which reaches every process: those that run save and end, no other begins
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _one(pipe: Connection, threads: int, config: Config, folder: Path, path: Path) -> None:
-    """What a run's process does; it sends ("epoch", row) and at last ("end", record or what went wrong)."""
-    torch.set_num_threads(threads)
-
-    def on_event(event: Any) -> None:
-        if isinstance(event, dict):
-            pipe.send(("epoch", event))
-
-    outcome: Any
-    try:
-        begin: Any = train if isinstance(config, TrainConfig) else train_vae
-        outcome = begin(config, folder, on_event=on_event)
-        records.save_record(path, outcome)
-    except KeyboardInterrupt:
-        outcome = f"stopped and saved in {folder}"
-    except (RuntimeError, ValueError, ArithmeticError, OSError) as error:
-        outcome = " ".join(f"{type(error).__name__}: {error}".split())
-    pipe.send(("end", outcome))
-
-
-def _epoch(run: str, figure: str, row: Mapping[str, Any]) -> str:
-    valid = row[f"valid_{figure}"]
-    held_out = "" if valid is None else f", {valid:.2f} valid"
-    return f"{run}, epoch {row['epoch'] + 1}: {row[f'train_{figure}']:.1f} train{held_out}"
 
 
 def _write_embeddings(experiment: Experiment, out: Path, results: Path) -> None:

@@ -12,7 +12,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,16 +21,18 @@ import torch
 from torch import Tensor
 
 from tiedlib import matrix_products
-from tiedlib.lab import checkpoints, records
+from tiedlib.lab import checkpoints, distributed, records
 from tiedlib.lab.configuration import TrainConfig, check_precision
 from tiedlib.lab.data import Corpus, contiguous_batches, load_corpus, windows
 from tiedlib.lab.embeddings import embedding_scores
+from tiedlib.lab.objective import Objective, products, window_loss
 from tiedlib.optimizers import SGD, Adam
 from tiedlib.training_loop import Epoch, Progress, evaluate, fit
-from tiedlib.tying import LanguageModel, augmented_loss, projection_penalty
+from tiedlib.tying import LanguageModel
 
 __all__ = ["EVALUATION_BATCH", "Start", "TrainConfig", "build_model", "own_state", "train"]
 
+ALONE = distributed.Group(0, 1, torch.device("cpu"))
 EVALUATION_BATCH = 20  # rows in which validation and test text are read; at most 19 last tokens fit in no row
 Event = Any  # Start, Step, or the dict of an epoch as it stands in the record
 
@@ -44,6 +46,7 @@ class Start:
     parameters: int
     progress: Progress
     finished: bool  # nothing is left to do
+    notes: tuple[str, ...] = ()  # damaged files that got another name
 
 
 def train(
@@ -52,26 +55,33 @@ def train(
     *,
     on_event: Callable[[Event], None] = lambda event: None,
     checkpoint_seconds: float = 120.0,
+    device: str = "cpu",
+    patience: float = 0.0,
 ) -> dict[str, Any]:
     """Train, evaluate, and return the record (see `tiedlib.lab.records`), whose numbers are those of the final model.
 
     With a folder `out`: a checkpoint after every epoch and every `checkpoint_seconds`, and record.json at the end. A
     call with the same configuration goes on where the last one stopped, to the same bits; a finished run is returned as
-    it is. Ctrl-C finishes the step, saves, and raises KeyboardInterrupt. `on_event` gets a `Start`, a `Step` for each
-    update and a dict for each epoch.
+    it is. A damaged file gets another name, which `Start` tells, and the run begins anew. Ctrl-C finishes the step, saves,
+    and raises KeyboardInterrupt. `on_event` gets a `Start`, a `Step` for each update and a dict for each epoch.
 
     The state is carried over windows and is zero at the start of each epoch and evaluation. All randomness comes from
-    `config.seed`. Raises CheckpointError for a folder in use, of another run, or damaged; FloatingPointError where the
-    loss or a weight is no longer finite (the last good checkpoint stays); what `load` raises for the corpus.
+    `config.seed`. Below torchrun the processes share the batch's rows (see `tiedlib.lab.distributed`); each draws its own
+    masks of dropout, and a run goes on with as many processes as before. A folder in use is waited for, `patience` seconds.
+    Raises CheckpointError for a folder in use or of another run; FloatingPointError where the loss or a weight is no longer
+    finite (the last good checkpoint stays); ValueError for a batch that the processes cannot share; what `load` raises.
     """
     check_precision(config.precision)
     corpus = load_corpus(config.corpus, **config.cuts())
-    with checkpoints.locked(out) if out else nullcontext(), own_state(config.threads), checkpoints.ctrl_c() as stop:
-        run = _Run(config, corpus, None if out is None else out / "checkpoint.pt")
+    with ExitStack() as held:
+        group = held.enter_context(distributed.processes(device))
         if out:
-            records.refuse_other(out / "record.json", dataclasses.asdict(config))
+            group.first(lambda: held.enter_context(checkpoints.locked(out, patience)))
+        held.enter_context(own_state(config.threads, group.device))
+        stop = held.enter_context(checkpoints.ctrl_c(once=group.size > 1))
+        run, notes = _begin(config, corpus, out, group)
         size = (len(run.batches), config.batch * config.unroll, run.parameters)
-        on_event(Start(*size, run.progress, finished=run.record is not None))
+        on_event(Start(*size, run.progress, finished=run.record is not None, notes=notes))
         if run.record is None:
             try:
                 for event in run.events(checkpoint_seconds, stop):
@@ -81,8 +91,24 @@ def train(
                 kept = f"; the last good checkpoint is kept in {run.path}" if run.path and run.path.exists() else ""
                 raise FloatingPointError(f"{error}{kept}") from error
         if out:
-            records.save_record(out / "record.json", run.record)
+            group.first(lambda: records.save_record(out / "record.json", run.record))
         return dict(run.record)
+
+
+def _begin(
+    config: TrainConfig, corpus: Corpus, out: Path | None, group: distributed.Group
+) -> tuple[_Run, tuple[str, ...]]:
+    """The run as its folder has it, and what was found damaged there."""
+    if out is None:
+        return _Run(config, corpus, None, group), ()
+    path, notes = out / "checkpoint.pt", list[str | None]()
+    try:
+        run = _Run(config, corpus, path, group)
+    except checkpoints.DamagedError as error:
+        notes = [f"{error}; it is now {group.first(lambda: checkpoints.set_aside(path)).name}, and the run begins anew"]
+        run = _Run(config, corpus, path, group)
+    notes.append(group.first(lambda: records.set_aside_if_damaged(out / "record.json", dataclasses.asdict(config))))
+    return run, tuple(note for note in notes if note)
 
 
 def build_model(config: TrainConfig, vocabulary_size: int) -> LanguageModel:
@@ -105,10 +131,16 @@ def build_model(config: TrainConfig, vocabulary_size: int) -> LanguageModel:
 class _Run:
     """Everything of a run that changes while it goes on, and how to save it and take it up again."""
 
-    def __init__(self, config: TrainConfig, corpus: Corpus, path: Path | None) -> None:
-        self.config, self.corpus, self.path = config, corpus, path
-        self.model = build_model(config, len(corpus.vocabulary))
-        self.batches = windows(contiguous_batches(corpus.train, config.batch), config.unroll)
+    def __init__(
+        self, config: TrainConfig, corpus: Corpus, path: Path | None, group: distributed.Group = ALONE
+    ) -> None:
+        self.config, self.corpus, self.path, self.group = config, corpus, path, group
+        self.batches = windows(group.rows(contiguous_batches(corpus.train, config.batch)), config.unroll)
+        self.tokens = group.size * self.batches.tokens
+        self.model = build_model(config, len(corpus.vocabulary)).to(group.device)
+        self.objective = group.wrap(Objective(self.model, config))
+        if group.rank:
+            torch.manual_seed(torch.initial_seed() + group.rank)  # other masks of dropout for other rows
         rule = SGD if config.optimizer == "sgd" else Adam
         self.optimizer = rule([p for p in self.model.parameters() if p.requires_grad], lr=config.lr)
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda epoch: config.lr_factor(epoch))
@@ -117,28 +149,32 @@ class _Run:
         self.epochs: list[dict[str, Any]] = []
         self.started, self.earlier, self.stepping = records.now(), 0.0, 0.0  # wall seconds: before, this epoch's steps
         self.record: Any = None
-        self.resumed = path is not None and path.exists()
-        if path is not None and self.resumed:
+        self.norm: Any = None  # of the last gradient, before clipping
+        if path is not None and group.first(path.exists):
             self.restore(path)
         self.since = time.perf_counter()
 
     def restore(self, path: Path) -> None:
-        """Take up the run saved at `path`. Raises CheckpointError where it is damaged or of another run."""
-        saved = checkpoints.load(path)
+        """Take up the run saved at `path`. Raises DamagedError where it is damaged, CheckpointError where it is another's."""
+        saved, group = self.group.first(lambda: checkpoints.load(path)), self.group
         checkpoints.require_same(path, "configuration", saved["config"], dataclasses.asdict(self.config))
         checkpoints.require_same(path, "text (sha256 of a file)", saved["data"], self.corpus.sha256)
+        place = {"processes": len(saved.get("ranks", [None])), "device": saved.get("device", "cpu")}
+        now = {"processes": group.size, "device": group.device.type}
+        checkpoints.require_same(path, "number of processes or device", place, now)
         try:
             self.model.load_state_dict(saved["model"])
             self.optimizer.load_state_dict(saved["optimizer"])
             self.scheduler.load_state_dict(saved["scheduler"])
-            self.progress = Progress(**saved["progress"])
-            torch.set_rng_state(saved["rng"])
-            torch.set_num_threads(saved["threads"])  # another number may round otherwise
-            matrix_products.use(saved.get("kernel", "torch"))  # and so may another kernel
+            own = {"carry": saved["progress"]["carry"], "rng": saved["rng"], **saved.get("ranks", [{}])[group.rank]}
+            self.progress = Progress(**{**saved["progress"], "carry": distributed.moved(own["carry"], group.device)})
             self.epochs, self.record, clock = saved["epochs"], saved["record"], saved["clock"]
             self.started, self.earlier, self.stepping = clock["started"], clock["seconds"], clock["stepping"]
-        except (RuntimeError, ValueError, TypeError, KeyError) as error:
-            raise checkpoints.CheckpointError(f"{path} is damaged; move it away to start anew ({error})") from error
+            group.set_random_state(own["rng"])
+            torch.set_num_threads(saved["threads"])  # another number may round otherwise
+            matrix_products.use(saved.get("kernel", "torch"))  # and so may another kernel
+        except (RuntimeError, ValueError, TypeError, KeyError, IndexError) as error:
+            raise checkpoints.DamagedError(f"{path} is damaged; move it away to start anew ({error})") from error
 
     def save(self) -> None:
         """Write the checkpoint. Raises FloatingPointError, and leaves the last one, where a weight is not finite."""
@@ -146,19 +182,26 @@ class _Run:
             return
         for name, weight in self.model.state_dict().items():
             if not bool(weight.isfinite().all()):
-                raise FloatingPointError(
-                    f"{name} is no longer finite in epoch {self.progress.epoch}; lower the learning rate"
-                )
+                raise FloatingPointError(f"{name} is no longer finite {self._where()}")
         content = {
             "config": dataclasses.asdict(self.config), "data": self.corpus.sha256, "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(), "scheduler": self.scheduler.state_dict(),
-            "progress": vars(self.progress), "rng": torch.get_rng_state(), "threads": torch.get_num_threads(),
+            "progress": vars(self.progress), "rng": self.group.random_state(), "threads": torch.get_num_threads(),
             "kernel": matrix_products.kernel(), "vocabulary": self.corpus.vocabulary.to_list(),
             "unit": self.corpus.unit, "epochs": self.epochs,
             "clock": {"started": self.started, "seconds": self.seconds(), "stepping": self.stepping},
-            "record": self.record,
+            "record": self.record, "device": self.group.device.type,
         }  # fmt: skip
-        checkpoints.save(self.path, content)
+        if self.group.size > 1:  # each process has rows, and with them a state, of its own
+            carry = distributed.moved(self.progress.carry, torch.device("cpu"))
+            content["ranks"] = self.group.gather({"rng": content["rng"], "carry": carry})
+        path = self.path
+        self.group.first(lambda: checkpoints.save(path, content))
+
+    def _where(self) -> str:
+        steps = self.progress.epoch * len(self.batches) + self.progress.step
+        norm = "" if self.norm is None else f" (gradient norm {float(self.norm):.3g} at the last one)"
+        return f"after {steps} steps{norm}; lower the learning rate or clip the gradient"
 
     def seconds(self) -> float:
         """Wall seconds of the run, those before it was taken up again among them."""
@@ -168,23 +211,26 @@ class _Run:
         """The events of `fit`, an epoch's as the dict that the record keeps; saves, and stops where `stop` is set."""
         config, saved, before = self.config, time.monotonic(), time.perf_counter()
         steps = fit(
-            self.model, self.batches, self.optimizer, loss=_objective(config), epochs=config.epochs, clip=config.clip,
-            scheduler=self.scheduler, stateful=True, progress=self.progress,
+            self.objective, self.batches, self.optimizer, loss=window_loss(self.group.whole), epochs=config.epochs,
+            clip=config.clip, scheduler=self.scheduler, stateful=True, progress=self.progress,
         )  # fmt: skip
         for event in steps:
             self.stepping += time.perf_counter() - before
             nll = self.progress.carry[1] if isinstance(event, Epoch) else 0.0
             self.progress = event.progress
             if isinstance(event, Epoch):
-                self.epochs.append(self._row(event, float(nll) / self.batches.tokens))
+                self.epochs.append(self._row(event, float(nll) / self.tokens))
                 self.stepping = 0.0
+            else:
+                self.norm = event.gradient_norm
             yield self.epochs[-1] if isinstance(event, Epoch) else event
             # after a pass's last step the scheduler has still to move, so that moment is left to the epoch's event
             if isinstance(event, Epoch) or event.progress.step < len(self.batches):
-                if isinstance(event, Epoch) or stop.is_set() or time.monotonic() - saved > checkpoint_seconds:
+                stopped, due = self.group.any(stop.is_set(), time.monotonic() - saved > checkpoint_seconds)
+                if isinstance(event, Epoch) or stopped or due:
                     self.save()
                     saved = time.monotonic()
-                if stop.is_set():
+                if stopped:
                     raise KeyboardInterrupt
             before = time.perf_counter()
 
@@ -197,22 +243,21 @@ class _Run:
             "train_perplexity": records.perplexity(nll),
             "valid_perplexity": self.perplexity(self.corpus.valid, EVALUATION_BATCH),
             "seconds": self.stepping,
-            "tokens_per_second": self.batches.tokens / self.stepping,
+            "tokens_per_second": self.tokens / self.stepping,
         }
 
     def perplexity(self, text: Tensor, batch: int) -> float:
         """exp of the mean nats a token, without dropout; the state starts at zero and is carried over the windows."""
+        text = text.to(self.group.device)
         pairs = windows(contiguous_batches(text, min(batch, len(text) // 2)), self.config.unroll)
 
         def loss(model: LanguageModel, pair: Any, state: Any) -> Any:
-            with _products(self.config):
+            with products(self.config, text.device):
                 return model.loss(pair[0], pair[1], state)
 
         nll = evaluate(self.model, pairs, loss=loss, stateful=True, weight=lambda pair: pair[1].numel())
         if not math.isfinite(nll):
-            raise FloatingPointError(
-                f"the loss on held-out text is {nll} after epoch {len(self.epochs)}; lower the learning rate"
-            )
+            raise FloatingPointError(f"the loss on held-out text is {nll} {self._where()}")
         return records.perplexity(nll)
 
     def finish(self) -> None:
@@ -224,61 +269,21 @@ class _Run:
             "test_perplexity": None if corpus.test is None else self.perplexity(corpus.test, EVALUATION_BATCH),
             "epochs": self.epochs,
             "parameters": self.parameters,
-            "embeddings": embedding_scores(self.model, corpus),
+            "embeddings": embedding_scores(self.model.cpu(), corpus),
+            **({"processes": self.group.size} if self.group.size > 1 else {}),
         }
         self.record = records.make_record(
-            dataclasses.asdict(config),
-            corpus,
-            self.model,
-            results,
-            started=self.started,
-            seconds=self.seconds(),
+            dataclasses.asdict(config), corpus, self.model, results, started=self.started, seconds=self.seconds()
         )
         self.save()
 
 
-def _objective(config: TrainConfig) -> Callable[..., Any]:
-    """loss(model, batch, (LSTM state, Σ nll of the epoch so far)) → (nats a window, the same carried on)."""
-
-    def loss(model: LanguageModel, batch: tuple[Tensor, Tensor], carry: Any) -> tuple[Tensor, Any]:
-        (inputs, targets), (state, before) = batch, carry or (None, 0.0)
-        with _products(config):
-            if config.augmented_alpha:
-                logits, state = model(inputs, state)
-                total, nll = _augmented(config, model, logits, targets)
-            else:
-                total, state = model.loss(inputs, targets, state, reduction="sum")
-                nll = total.detach()
-        total = total / len(inputs)
-        if config.penalty != "none" and model.projection is not None:
-            total = total + projection_penalty(
-                model.projection.weight, strength=config.penalty_strength, form=config.penalty, batch_size=len(inputs)
-            )
-        return total, (state, before + nll.double())
-
-    return loss
-
-
-def _augmented(config: TrainConfig, model: LanguageModel, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    total = augmented_loss(
-        logits, targets, model.embedding.weight, alpha=config.augmented_alpha, tau=config.augmented_tau, reduction="sum"
-    )
-    with torch.no_grad():
-        nll = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="sum")
-    return total, nll
-
-
-def _products(config: TrainConfig) -> Any:
-    """Where products are taken in the configured precision."""
-    return torch.autocast("cpu", torch.bfloat16) if config.precision == "bfloat16" else nullcontext()
-
-
 @contextmanager
-def own_state(threads: int | None) -> Iterator[None]:
+def own_state(threads: int | None, device: torch.device = ALONE.device) -> Iterator[None]:
     """torch's global generator, number of threads and kernel are the run's inside, and afterwards as they were."""
     before = torch.get_num_threads()
     try:
-        with torch.random.fork_rng(devices=[]), matrix_products.using():
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), matrix_products.using():
             torch.set_num_threads(threads or before)
             yield
     finally:

@@ -128,7 +128,7 @@ class _Run:
             self.epochs, self.record = saved["epochs"], saved["record"]
             self.started, self.earlier = saved["clock"]["started"], saved["clock"]["seconds"]
         except (RuntimeError, ValueError, TypeError, KeyError) as error:
-            raise checkpoints.CheckpointError(f"{path} is damaged; move it away to start anew ({error})") from error
+            raise checkpoints.DamagedError(f"{path} is damaged; move it away to start anew ({error})") from error
 
     def save(self) -> None:
         """Write the checkpoint."""

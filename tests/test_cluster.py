@@ -1,0 +1,107 @@
+"""tiedlib.lab.cluster: a sweep on a Ray cluster of two workers, one of which dies."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tiedlib.lab.cluster import MARK, _work, by_ray
+from tiedlib.lab.runs import Task
+from tiedlib.lab.sweep import plan, sweep
+from tiedlib.lab.training import train
+
+try:
+    import ray
+except ModuleNotFoundError:
+    if os.environ.get("CI") == "true":
+        raise  # `make install` has it: the tests of the cluster are not to be skipped unseen
+    ray = None
+needs_ray = pytest.mark.skipif(ray is None, reason="Ray is not installed: pip install '.[cluster]' in the checkout")
+
+FIELDS = {
+    "corpus": "toy_language", "tokens": 400, "vocabulary_size": 50, "dim": 6, "hidden": 6, "layers": 1, "epochs": 80,
+    "batch": 4, "unroll": 10, "threads": 1,
+}  # fmt: skip
+FLAGS = [word for name, value in FIELDS.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """Two workers of one CPU each, the first of them the head too: processes of this machine, as if they were two."""
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
+    memory = {"object_store_memory": 80 * 2**20}
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, **memory})
+    try:
+        made.add_node(num_cpus=1, **memory)
+        yield made
+    finally:
+        made.shutdown()
+
+
+def is_below(node, pid):
+    """Whether this process is one of the node's."""
+    return node.all_processes["raylet"][0].process.pid in {process.pid for process in psutil.Process(pid).parents()}
+
+
+@needs_ray
+def test_the_runs_of_a_worker_that_dies_are_taken_over(cluster, tmp_path):
+    """kill -9 for a worker and all its processes in the middle of a run: the other takes it over, from the checkpoint. Three
+    records, each once, with the bits of runs that nothing disturbed."""
+    out = tmp_path / "x"
+    command = [sys.executable, "-m", "tiedlib", "sweep", "--out", str(out), "--vary", "lr=0.5,1,2", *FLAGS]
+    command += ["--ray-address", cluster.address]
+    driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    (node,), lines, killed = cluster.worker_nodes, [], None
+    for line in driver.stdout:
+        lines.append(line.rstrip())
+        at_work = re.search(r"pid=(\d+)\S* (lr-\S+), epoch \d+:", line)
+        if killed is None and at_work and is_below(node, int(at_work[1])):
+            killed = at_work[2]
+            cluster.remove_node(node, allow_graceful=False)
+            assert not (out / killed / "record.json").exists(), "too late: it had ended"
+    printed = "\n".join(lines)
+    assert driver.wait() == 0, printed
+    assert re.search(rf"{killed}: going on at epoch \d+, step \d+", printed), printed
+    ends = [line.split("] ")[1].split(":")[0] for line in lines if re.match(r"\[\d/3\] ", line)]
+    runs = plan([0], {"lr": [0.5, 1.0, 2.0]}, **FIELDS)
+    assert sorted(ends) == list(runs) and [line.split(" | ")[1] for line in lines[-3:]] == ["1", "1", "1"], printed
+    for name, config in runs.items():
+        record = json.loads((out / name / "record.json").read_text())
+        assert record["weights_sha256"] == train(config)["weights_sha256"]
+        assert [row["epoch"] for row in record["epochs"]] == list(range(FIELDS["epochs"]))
+    assert not (out / MARK).exists()
+
+
+@needs_ray
+@pytest.mark.parametrize("address", ["127.0.0.1:{}", "127.0.0.1:99999"])
+def test_without_a_cluster_an_error_says_so_at_once(tmp_path, address):
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # held, and nobody listens there
+        address = address.format(held.getsockname()[1])
+        with pytest.raises(ConnectionError) as caught:
+            sweep(plan([0], {}, **FIELDS), tmp_path, ray_address=address, report=lambda line: None)
+    assert f"there is no Ray cluster at {address} (" in str(caught.value)
+    assert not (tmp_path / MARK).exists()
+
+
+def test_a_worker_that_does_not_see_the_folder_refuses(tmp_path):
+    """Its disk is its own: there is no such folder, or one of the same name with something else in it."""
+    task = Task(plan([0], {}, **FIELDS)["s0"], tmp_path / "s0", tmp_path / "s0" / "record.json")
+    words = "does not see .*; give a folder on storage that all of them share"
+    assert re.search(words, _work("s0", task, tmp_path, "word", {}))
+    (tmp_path / MARK).write_text("another")
+    assert re.search(words, _work("s0", task, tmp_path, "word", {}))
+    assert not task.folder.exists()
+
+
+def test_nothing_to_do_needs_no_cluster(tmp_path):
+    assert list(by_ray({}, tmp_path, "nowhere:1", print)) == []
