@@ -76,3 +76,8 @@ def test_tensors():
     for check in (arguments.floating, arguments.whole_numbers):
         with pytest.raises(TypeError, match=r"^y is a list; it must be a tensor$"):
             check(y=[1.0])
+
+
+def test_only_a_number_is_zero():
+    assert arguments.is_zero(0) and arguments.is_zero(-0.0)
+    assert not any(map(arguments.is_zero, (1e-300, math.nan, torch.tensor(0.0))))

@@ -51,6 +51,7 @@ INNERMOST = {"fastest", "kernel", "using", "linear", "softmax_", "OuterSum"}  # 
 NOTHING_TO_CHECK = INNERMOST | {
     "choice",
     "floating",
+    "is_zero",
     "number",
     "whole",
     "whole_numbers",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from test_sweep import SMALL, flags
 
 from tiedlib.lab.cluster import MARK, _work, by_ray
 from tiedlib.lab.runs import Task
@@ -24,11 +25,7 @@ except ModuleNotFoundError:
     ray = None
 needs_ray = pytest.mark.skipif(ray is None, reason="Ray is not installed: pip install '.[cluster]' in the checkout")
 
-FIELDS = {
-    "corpus": "toy_language", "tokens": 400, "vocabulary_size": 50, "dim": 6, "hidden": 6, "layers": 1, "epochs": 80,
-    "batch": 4, "unroll": 10, "threads": 1,
-}  # fmt: skip
-FLAGS = [word for name, value in FIELDS.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+FIELDS = SMALL | {"epochs": 80}
 
 
 @pytest.fixture
@@ -57,7 +54,7 @@ def test_the_runs_of_a_worker_that_dies_are_taken_over(cluster, tmp_path):
     """kill -9 for a worker and all its processes in the middle of a run: the other takes it over, from the checkpoint. Three
     records, each once, with the bits of runs that nothing disturbed."""
     out = tmp_path / "x"
-    command = [sys.executable, "-m", "tiedlib", "sweep", "--out", str(out), "--vary", "lr=0.5,1,2", *FLAGS]
+    command = [sys.executable, "-m", "tiedlib", "sweep", "--out", str(out), "--vary", "lr=0.5,1,2", *flags(FIELDS)]
     command += ["--ray-address", cluster.address]
     driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     (node,), lines, killed = cluster.worker_nodes, [], None

@@ -24,7 +24,14 @@ SMALL = {
     "corpus": "toy_language", "tokens": 400, "vocabulary_size": 50, "dim": 6, "hidden": 6, "layers": 1, "epochs": 1,
     "batch": 4, "unroll": 10, "threads": 1,
 }  # fmt: skip
-FLAGS = [word for name, value in SMALL.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+
+
+def flags(fields):
+    """The same on the command line."""
+    return [word for name, value in fields.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+
+
+FLAGS = flags(SMALL)
 
 
 @pytest.fixture

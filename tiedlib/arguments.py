@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["choice", "floating", "number", "whole", "whole_numbers"]
+__all__ = ["choice", "floating", "is_zero", "number", "whole", "whole_numbers"]
 
 _RULES = {
     "finite": lambda v: math.isfinite(v),
@@ -33,6 +33,11 @@ def number(name: str, value: Any, rule: str = "finite") -> None:
         raise TypeError(f"{name} is {value!r}; it must be a number")
     if not _RULES[rule](float(value)):
         raise ValueError(f"{name} is {value}; it must be {rule}")
+
+
+def is_zero(value: Any) -> bool:
+    """Whether a number is 0. A tensor is not looked at, and counts as another value, as in `number`."""
+    return not isinstance(value, Tensor) and value == 0
 
 
 def whole(name: str, value: Any, least: int = 1) -> None:

@@ -72,7 +72,7 @@ def dropout(
         if not -x.dim() <= axis < x.dim():
             raise ValueError(f"shared names axis {axis}; x has shape {tuple(x.shape)}, and it must name its axes")
         shape[axis] = 1
-    if not training or _is_zero(p):
+    if not training or arguments.is_zero(p):
         return x
     return apply_mask(x, keep_mask(shape, p, generator=generator, device=x.device), p)
 
@@ -107,7 +107,7 @@ def drop_connect(
         )
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"bias has shape {tuple(bias.shape)}; it must be ({len(weight)},), one for each row of weight")
-    if not training or _is_zero(p):
+    if not training or arguments.is_zero(p):
         return F.linear(x, weight, bias)
     y = (dropout(weight.expand(*x.shape[:-1], *weight.shape), p, True, generator) @ x.unsqueeze(-1)).squeeze(-1)
     return y if bias is None else y + bias
@@ -131,7 +131,7 @@ def embedding_dropout(
     if per_sequence and tokens.dim() != 2:
         raise ValueError(f"tokens has shape {tuple(tokens.shape)}; with per_sequence it must be (batch, time)")
     vectors = F.embedding(tokens, weight)
-    if not training or _is_zero(p):
+    if not training or arguments.is_zero(p):
         return vectors
     keep = keep_mask((len(tokens) if per_sequence else 1, len(weight)), p, generator=generator, device=weight.device)
     kept = keep.gather(1, tokens.long()) if per_sequence else keep[0][tokens.long()]
@@ -289,7 +289,3 @@ class WeightDropLSTM(nn.LSTM):
             return functional_call(_Plain(self), dropped, (input, hx))
         finally:
             self._init_flat_weights()  # torch's list of weights: the raw ones again; no pass leaves its graph behind
-
-
-def _is_zero(p: Rate) -> bool:
-    return not isinstance(p, Tensor) and p == 0

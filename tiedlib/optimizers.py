@@ -57,12 +57,12 @@ def momentum(
     It equals the heavy ball at the rate η(1−β). Polyak 1964; Nesterov's form as in Sutskever et al. 2013, section 2.
     """
     _check(grad, param, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay)
-    if (nesterov or averaged) and not _is_zero(dampening):
+    if (nesterov or averaged) and not arguments.is_zero(dampening):
         raise ValueError(f"dampening is {dampening}; it must be 0 with nesterov or averaged")
     grad = _penalized(grad, param, weight_decay)
     m = state.get("momentum_buffer")
     share = (1 - momentum) * grad if averaged else grad
-    m = share if m is None else momentum * m + (share if _is_zero(dampening) else (1 - dampening) * grad)
+    m = share if m is None else momentum * m + (share if arguments.is_zero(dampening) else (1 - dampening) * grad)
     return -lr * (share + momentum * m if nesterov else m), {"momentum_buffer": m}
 
 
@@ -99,7 +99,7 @@ def rmsprop(
         new["grad_avg"] = _mean(state.get("grad_avg"), grad, alpha)
         v = (v - new["grad_avg"].square()).clamp(min=0).nan_to_num(math.inf)  # rounded below 0; inf − inf for huge g
     ratio = grad / (v.sqrt() + eps)
-    if not _is_zero(momentum):
+    if not arguments.is_zero(momentum):
         ratio = new["momentum_buffer"] = momentum * state.get("momentum_buffer", 0.0) + ratio
     return -lr * ratio, new
 
@@ -164,7 +164,9 @@ class RuleOptimizer(torch.optim.Optimizer):
             hyper = {name: group[name] for name in self.hyper}
             for p in (p for p in group["params"] if p.grad is not None):
                 _check(p.grad, p)
-                if self.rule is sgd and p.is_cpu and _is_zero(hyper["weight_decay"]):  # in one pass; a GPU would wait
+                if (
+                    self.rule is sgd and p.is_cpu and arguments.is_zero(hyper["weight_decay"])
+                ):  # in one pass; a GPU would wait
                     p.add_(p.grad, alpha=-float(hyper["lr"]) * (1.0 if scale is None else float(scale)))
                     continue
                 grad = p.grad if scale is None else p.grad * scale
@@ -258,12 +260,8 @@ class AdamW(_Named):
     fixed: ClassVar[dict[str, Any]] = {"amsgrad": False, "maximize": False, "decoupled_weight_decay": True}
 
 
-def _is_zero(value: Scalar) -> bool:
-    return not isinstance(value, Tensor) and value == 0
-
-
 def _penalized(grad: Tensor, param: Tensor, weight_decay: Scalar) -> Tensor:
-    return grad if _is_zero(weight_decay) else grad + weight_decay * param
+    return grad if arguments.is_zero(weight_decay) else grad + weight_decay * param
 
 
 def _mean(old: Tensor | None, new: Tensor, beta: Scalar) -> Tensor:

@@ -121,8 +121,7 @@ class LanguageModel(nn.Module):
 
     def reset_parameters(self, init_range: float = 0.1, generator: torch.Generator | None = None) -> None:
         """Draw every parameter from U(−init_range, init_range), LSTM biases 0 (Zaremba et al.; forget-gate bias 0)."""
-        if not 0 < init_range < float("inf"):
-            raise ValueError(f"init_range is {init_range}; it must be positive and finite")
+        arguments.number("init_range", init_range, "positive and finite")
         with torch.no_grad():
             for name, p in self.named_parameters():  # a tied matrix is drawn once
                 if name.startswith("lstm.bias"):

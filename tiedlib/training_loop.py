@@ -7,7 +7,6 @@ checkpoints and early stopping are built by whoever consumes the events, so ther
 from __future__ import annotations
 
 import math
-import numbers
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -15,6 +14,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from tiedlib import arguments
 
 __all__ = ["Epoch", "Progress", "Step", "evaluate", "fit", "minibatches"]
 
@@ -84,7 +85,7 @@ def fit(
     FloatingPointError at a loss that is not finite (looked at every 50 steps and at the end of a pass, to keep the device
     from waiting).
     """
-    _check_count("epochs", epochs, 0)
+    arguments.whole("epochs", epochs, 0)
     if clip is not None and not clip > 0:
         raise ValueError(f"clip is {clip}; it must be positive, or None for no clipping")
     parameters = list(model.parameters())
@@ -167,7 +168,7 @@ def minibatches(
     tensors, one without rows to cut, or unequal lengths; TypeError for a batch_size that is no whole number (all of them also
     when the first batch is not yet asked for).
     """
-    _check_count("batch_size", batch_size, 1)
+    arguments.whole("batch_size", batch_size)
     if scalars := [k for k, t in enumerate(tensors) if t.ndim == 0]:
         raise ValueError(f"tensors[{scalars[0]}] is a scalar; each needs a first axis to cut")
     lengths = [len(t) for t in tensors]
@@ -213,13 +214,6 @@ def _detach(carry: Any) -> Any:
     if isinstance(carry, (tuple, list)):
         return type(carry)(_detach(c) for c in carry)
     return carry
-
-
-def _check_count(name: str, value: int, least: int) -> None:
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool):
-        raise TypeError(f"{name} is {value!r}; it must be a whole number")
-    if value < least:
-        raise ValueError(f"{name} is {value}; it must be at least {least}")
 
 
 def _check_scalar(value: Any) -> None:
