@@ -22,7 +22,16 @@ from torch import Tensor
 
 from tiedlib.homework.guard import Forbidden, forbidden
 
-__all__ = ["Mistake", "Wrong", "check_choice", "check_function", "check_number", "check_that", "numbers"]
+__all__ = [
+    "Mistake",
+    "Wrong",
+    "check_choice",
+    "check_function",
+    "check_number",
+    "check_returns",
+    "check_that",
+    "numbers",
+]
 
 
 class Wrong(AssertionError):  # noqa: N818 - it is a verdict, not an error of the program
@@ -81,6 +90,15 @@ def check_function(
     _explain(name, cases[worst], got[worst], right[worst], show)
 
 
+def check_returns(name: str, answer: Any, example: tuple[Any, ...], count: int) -> None:
+    """For a function whose result is fed back into it: answer(*example) is a tuple of count values, before all else is tried."""
+    if not callable(answer):
+        check_function(name, answer, lambda: None, [])
+    got = _call(name, answer, example, (), True, True)
+    if not isinstance(got, (tuple, list)) or len(got) != count or any(part is None or part is ... for part in got):
+        raise Wrong(f"{name} returns {_short(got)}; it must return {count} values, in a tuple")
+
+
 def check_number(
     name: str,
     answer: Any,
@@ -133,8 +151,10 @@ def _call(
     except Forbidden as error:
         raise Wrong(f"{name}: {error}") from None
     except Exception as error:
-        where = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename != __file__]
-        line = f", line {where[-1]} of its cell or file" if where else ""
+        own = [
+            f for f in traceback.extract_tb(error.__traceback__) if "ipykernel" in f.filename or f.filename[:1] == "<"
+        ]
+        line = f" (line {own[-1].lineno} of the cell: {own[-1].line})" if own else ""
         inputs = f" for {_short(case)}" if show else ""
         raise Wrong(f"{name} raised {type(error).__name__}: {error}{line}{inputs}") from None
     if result is None or result is ...:
@@ -211,7 +231,11 @@ def _short(value: Any) -> str:
     if isinstance(value, Tensor):
         if value.numel() > 6:
             return f"a tensor of shape {tuple(value.shape)} starting {_short(value.detach().flatten()[:3])[:-1]}, …]"
-        return str([float(f"{x:.4g}") for x in value.detach().flatten().tolist()]) if value.dim() else f"{value.item():.5g}"
+        return (
+            str([float(f"{x:.4g}") for x in value.detach().flatten().tolist()])
+            if value.dim()
+            else f"{value.item():.5g}"
+        )
     if isinstance(value, (tuple, list)):
         return "(" + ", ".join(_short(v) for v in value) + ")"
     if isinstance(value, Mapping):

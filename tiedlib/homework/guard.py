@@ -12,10 +12,12 @@ What is not seen: text. Who copies the library's source into the notebook has a 
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FrameType, FunctionType, ModuleType
 from typing import Any
@@ -25,9 +27,21 @@ from torch.overrides import TorchFunctionMode
 
 __all__ = ["Forbidden", "forbidden"]
 
-_ESCAPES = {"setprofile", "getprofile", "fork", "forkpty", "fork_exec", "posix_spawn", "posix_spawnp", "system", "_set_trace", "set_local_events"}
+_ESCAPES = {
+    "setprofile",
+    "getprofile",
+    "fork",
+    "forkpty",
+    "fork_exec",
+    "posix_spawn",
+    "posix_spawnp",
+    "system",
+    "_set_trace",
+    "set_local_events",
+}
 _ESCAPES |= {"start_new_thread", "start_joinable_thread", "use_tool_id", "register_callback", "execv", "execve"}
-_ESCAPE_FILES = ("ctypes", "multiprocessing", "concurrent", "_dynamo")
+_ESCAPE_FILES = ("ctypes", "multiprocessing", "concurrent")
+_COMPILED = ("compile_wrapper", "OptimizeContext", "_TorchDynamoContext")  # what stands around a compiled function
 
 
 class Forbidden(AssertionError):  # noqa: N818 - it is a verdict, not an error of the program
@@ -59,15 +73,13 @@ def forbidden(*things: Any, within: Callable[..., Any] | None = None) -> Iterato
             raise Forbidden(watch.seen)
 
 
-class _Watch:
-    """The profile function: `seen` is the sentence about the first forbidden call."""
+class _Watched:
+    """What may not be called: files of modules, code of functions, names of compiled functions, each with what to call it."""
 
     def __init__(self, things: Iterable[Any]) -> None:
-        self.seen, self.over = "", False
-        self.mode = _Mode(self)
         self.files: dict[str, str] = {}
         self.codes: dict[tuple[Any, ...], str] = {}
-        self.compiled: dict[str, tuple[Any, str]] = {}
+        self.compiled: dict[str, str] = {}
         for thing in things:
             self._add(thing)
 
@@ -77,7 +89,7 @@ class _Watch:
             if thing.__file__ is None:
                 raise TypeError(f"things has the module {thing.__name__}, which has no file; name its functions")
             path = Path(thing.__file__)
-            self.files[str(path.parent) + "/" if path.name == "__init__.py" else str(path)] = thing.__name__
+            self.files[str(path.parent) + os.sep if path.name == "__init__.py" else str(path)] = thing.__name__
             for value in vars(thing).values():  # their code is known wherever it is copied to
                 if isinstance(value, (FunctionType, type)) and value.__module__ == thing.__name__:
                     self._add(value)
@@ -88,7 +100,7 @@ class _Watch:
         elif isinstance(thing, FunctionType):
             self._add_code(thing, name)
         elif callable(thing) and hasattr(thing, "__name__"):
-            self.compiled[thing.__name__] = (getattr(thing, "__self__", None), f"torch.{thing.__name__}")
+            self.compiled[thing.__name__] = f"torch.{thing.__name__}"
         else:
             raise TypeError(f"things has {thing!r}; it must be functions, classes or modules")
 
@@ -96,6 +108,20 @@ class _Watch:
         while hasattr(function, "__wrapped__"):  # a decorator's own code serves many functions: what is below it counts
             function = function.__wrapped__
         self.codes[_key(function.__code__)] = name
+
+
+_watched = lru_cache(maxsize=64)(_Watched)
+
+
+class _Watch:
+    """The profile function: `seen` is the sentence about the first forbidden call."""
+
+    def __init__(self, things: tuple[Any, ...]) -> None:
+        self.seen, self.over = "", False
+        self.mode = _Mode(self)
+        self.judged: dict[int, tuple[CodeType, str]] = {}  # a loop calls one function a thousand times
+        watched = _watched(things)
+        self.files, self.codes, self.compiled = watched.files, watched.codes, watched.compiled
 
     def refuse_compiled(self, function: Callable[..., Any]) -> None:
         """torch.jit's functions among the globals and the closure of the function under check."""
@@ -131,17 +157,22 @@ class _Watch:
 
     def _python(self, frame: FrameType) -> str:
         code = frame.f_code
+        if code.co_filename.endswith(("torch/_ops.py", "torch\\_ops.py")) and code.co_name == "__call__":
+            operator = str(frame.f_locals.get("self", "")).split(".")
+            if any(part.rstrip("_") in self.compiled for part in operator):
+                return f"your code calls torch.ops.{'.'.join(operator)}, which is what you are asked to write"
+        if id(code) not in self.judged:
+            self.judged[id(code)] = (code, self._judge(code))
+        return self.judged[id(code)][1]
+
+    def _judge(self, code: CodeType) -> str:
         if code.co_filename == __file__:
             return ""
         name = self.codes.get(_key(code)) or next((n for f, n in self.files.items() if _below(code.co_filename, f)), "")
         if name:
             return f"your code calls {name} ({code.co_qualname}), which is what you are asked to write"
-        if code.co_filename.endswith(("torch/_ops.py", "torch\\_ops.py")) and code.co_name == "__call__":
-            operator = str(frame.f_locals.get("self", "")).split(".")
-            if any(part.rstrip("_") in self.compiled for part in operator):
-                return f"your code calls torch.ops.{'.'.join(operator)}, which is what you are asked to write"
         parts = Path(code.co_filename).parts
-        if any(part in parts for part in _ESCAPE_FILES):
+        if any(part in parts for part in _ESCAPE_FILES) or any(part in code.co_qualname for part in _COMPILED):
             return f"your code calls {code.co_qualname}, which a checked function may not do"
         return ""
 
@@ -155,7 +186,7 @@ class _Watch:
     def _builtin(self, function: Any) -> str:
         name = getattr(function, "__name__", "")
         if name in self.compiled and _of_torch(function):
-            return f"your code calls {self.compiled[name][1]}, which is what you are asked to write"
+            return f"your code calls {self.compiled[name]}, which is what you are asked to write"
         if name in _ESCAPES and isinstance(function, BuiltinFunctionType):
             return f"your code calls {name}, which a checked function may not do"
         return ""
@@ -173,7 +204,7 @@ class _Mode(TorchFunctionMode):
 
 
 def _below(filename: str, watched: str) -> bool:
-    return filename.startswith(watched) if watched.endswith("/") else filename == watched
+    return filename.startswith(watched) if watched.endswith(os.sep) else filename == watched
 
 
 def _key(code: CodeType) -> tuple[Any, ...]:
@@ -192,4 +223,6 @@ def _of_torch(function: Any) -> bool:
     owner = getattr(function, "__self__", None)
     kind = owner if isinstance(owner, type) else type(owner)
     where = getattr(owner, "__name__", "") if isinstance(owner, ModuleType) else kind.__module__
-    return isinstance(owner, torch.Tensor) or where.startswith("torch") or (function.__module__ or "").startswith("torch")
+    return (
+        isinstance(owner, torch.Tensor) or where.startswith("torch") or (function.__module__ or "").startswith("torch")
+    )

@@ -11,7 +11,15 @@ import torch
 from torch import Tensor
 
 import tiedlib.optimizers
-from tiedlib.homework.checks import Mistake, check_choice, check_function, check_number, check_that, numbers
+from tiedlib.homework.checks import (
+    Mistake,
+    check_choice,
+    check_function,
+    check_number,
+    check_returns,
+    check_that,
+    numbers,
+)
 
 __all__ = [
     *("check_adagrad_rates", "check_adam_step", "check_cause", "check_largest_rate", "check_momentum_step"),
@@ -43,9 +51,11 @@ def check_momentum_step(momentum_step: Any, secret: str | None = None) -> None:
     def form(keep: float = 1.0, add: Callable[[float], float] = lambda mu: 1.0, sign: float = -1.0) -> Step:
         return lambda p, g, m, lr, mu: (p + sign * lr * (keep * mu * m + add(mu) * g), keep * mu * m + add(mu) * g)
 
+    g = torch.ones(4, dtype=torch.float64)
+    check_returns("momentum_step", momentum_step, (g, g, g, 0.1, 0.9), 2)
     check_function(
         "momentum_step",
-        _wrapped(momentum_step, run),
+        run(momentum_step),
         run(form()),
         [(0.1, 0.9), (0.5, 0.5)],
         mistakes=[
@@ -101,9 +111,11 @@ def check_adam_step(adam_step: Any, secret: str | None = None) -> None:
         "ε stands under your root; Kingma & Ba add it after: √v̂ + ε. Under the root 1e-8 acts like 1e-4 outside, "
         "and small gradients are hardly followed"
     )
+    g = torch.ones(4, dtype=torch.float64)
+    check_returns("adam_step", adam_step, (g, g, g, g, 1, 0.1, (0.9, 0.999), 1e-8), 3)
     check_function(
         "adam_step",
-        _wrapped(adam_step, run),
+        run(adam_step),
         run(form()),
         [(0.1, (0.9, 0.999), 1e-8, 1.0), (0.01, (0.8, 0.95), 1e-3, 0.01)],
         mistakes=[
@@ -234,7 +246,10 @@ def check_largest_rate(largest_rate: Any, secret: str | None = None) -> None:
                 "with the gradient and brakes, so that the heavy ball bears more than SGD, not less",
             ),
             Mistake(lambda lam, mu: 2 * (1 + mu) * lam, "a steeper bowl needs a smaller rate: divide by the curvature"),
-            Mistake(lambda lam, mu: (1 + mu) / lam, "a factor 2 is missing: SGD's limit is 2/λ, and yours must meet it at μ = 0"),
+            Mistake(
+                lambda lam, mu: (1 + mu) / lam,
+                "a factor 2 is missing: SGD's limit is 2/λ, and yours must meet it at μ = 0",
+            ),
         ],
         forbid=_OURS,
         show=secret is None,
@@ -248,8 +263,3 @@ def check_largest_rate(largest_rate: Any, secret: str | None = None) -> None:
                 if abs(theta) > 1e9:
                     break
             check_that((abs(theta) < 1e-6) == ends, f"at {factor} of your rate the run does not behave as it should")
-
-
-def _wrapped(rule: Any, run: Callable[[Step], Callable[..., Any]]) -> Any:
-    """A step that is no function goes to the check as it is, so that the check can say so."""
-    return run(rule) if callable(rule) else rule
