@@ -159,6 +159,8 @@ def _call(
         raise Wrong(f"{name} raised {type(error).__name__}: {error}{line}{inputs}") from None
     if result is None or result is ...:
         raise Wrong(f"{name} returns nothing yet: write what it must `return`")
+    if not _plain(result):
+        raise Wrong(f"{name} returns a class of its own; return plain tensors and numbers")
     if not in_place and not _same(given, case, 0.0):
         raise Wrong(f"{name} changes its arguments in place; make new tensors (x = x + y, not x += y) instead")
     return result
@@ -170,6 +172,15 @@ def _quiet(wrong: Callable[..., Any], case: tuple[Any, ...]) -> Any:
         return wrong(*deepcopy(case))
     except (ArithmeticError, IndexError, RuntimeError, TypeError, ValueError):
         return object()
+
+
+def _plain(value: Any) -> bool:
+    """No subclass of Tensor, which could call itself equal to anything."""
+    if isinstance(value, (tuple, list)):
+        return all(map(_plain, value))
+    if isinstance(value, Mapping):
+        return all(map(_plain, value.values()))
+    return not isinstance(value, Tensor) or type(value) in (Tensor, torch.nn.Parameter)
 
 
 def _same(got: Any, want: Any, rtol: float) -> bool:
@@ -190,8 +201,8 @@ def _same(got: Any, want: Any, rtol: float) -> bool:
 
 
 def _close(got: Any, want: Tensor | int | float, rtol: float) -> bool:
-    if type(got) not in (Tensor, torch.nn.Parameter, int, float) or isinstance(want, Tensor) > isinstance(got, Tensor):
-        return False  # a subclass could call itself equal to anything
+    if not isinstance(got, (Tensor, int, float)) or isinstance(want, Tensor) > isinstance(got, Tensor):
+        return False
     a, b = torch.as_tensor(got).detach(), torch.as_tensor(want).detach()
     if a.shape != b.shape:
         return False

@@ -18,6 +18,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from inspect import CO_OPTIMIZED
 from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FrameType, FunctionType, ModuleType
 from typing import Any
@@ -39,8 +40,15 @@ _ESCAPES = {
     "_set_trace",
     "set_local_events",
 }
-_ESCAPES |= {"start_new_thread", "start_joinable_thread", "use_tool_id", "register_callback", "execv", "execve"}
-_ESCAPE_FILES = ("ctypes", "multiprocessing", "concurrent")
+_ESCAPES |= {
+    "start_new_thread",
+    "start_joinable_thread",
+    "use_tool_id",
+    "register_callback",
+    "execv",
+    "execve",
+    "CreateProcess",
+}
 _COMPILED = ("compile_wrapper", "OptimizeContext", "_TorchDynamoContext")  # what stands around a compiled function
 
 
@@ -86,9 +94,9 @@ class _Watched:
     def _add(self, thing: Any) -> None:
         name = f"{getattr(thing, '__module__', None) or ''}.{getattr(thing, '__qualname__', '')}".strip(".")
         if isinstance(thing, ModuleType):
-            if thing.__file__ is None:
+            if getattr(thing, "__file__", None) is None:
                 raise TypeError(f"things has the module {thing.__name__}, which has no file; name its functions")
-            path = Path(thing.__file__)
+            path = Path(str(thing.__file__))
             self.files[str(path.parent) + os.sep if path.name == "__init__.py" else str(path)] = thing.__name__
             for value in vars(thing).values():  # their code is known wherever it is copied to
                 if isinstance(value, (FunctionType, type)) and value.__module__ == thing.__name__:
@@ -171,8 +179,7 @@ class _Watch:
         name = self.codes.get(_key(code)) or next((n for f, n in self.files.items() if _below(code.co_filename, f)), "")
         if name:
             return f"your code calls {name} ({code.co_qualname}), which is what you are asked to write"
-        parts = Path(code.co_filename).parts
-        if any(part in parts for part in _ESCAPE_FILES) or any(part in code.co_qualname for part in _COMPILED):
+        if code.co_flags & CO_OPTIMIZED and any(part in code.co_qualname for part in _COMPILED):  # no class body
             return f"your code calls {code.co_qualname}, which a checked function may not do"
         return ""
 
