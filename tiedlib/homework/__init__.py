@@ -2,5 +2,5 @@
 
 `checks` and `guard` are what the checks of one homework are written with; the module named after a chapter holds the checks of
 its homework; `course` builds what students and graders get, `grading` grades a folder of submissions in a `sandbox`. Notebooks
-are in otter-grader's format: `pip install 'tiedlib[homework]'`.
+are in otter-grader's format; the extra `homework` installs what is needed.
 """
