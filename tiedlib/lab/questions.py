@@ -34,7 +34,6 @@ from tiedlib.lab.page import BUILD_VARIABLE
 __all__ = ["Answer", "Question", "QuestionError", "choice", "number", "right", "wrong"]
 
 _MARKS = re.compile(r"\$([^$]+)\$|`([^`]+)`")
-_WIDTHS = {"absolute": lambda size, value: size, "relative": lambda size, value: size * abs(value)}
 
 
 class QuestionError(AssertionError):
@@ -71,6 +70,16 @@ class Question:
 
     def __repr__(self) -> str:
         return "\n".join([self.text, *(f"  {'right' if a.true else 'wrong'}: {a.text}: {a.why}" for a in self.said)])
+
+
+@dataclass(frozen=True)
+class _Told:
+    """A number that is recognised, from low to high, and what is said of it."""
+
+    value: float
+    low: float
+    high: float
+    said: Answer
 
 
 def right(text: str, truth: Any, why: str) -> Answer:
@@ -115,40 +124,42 @@ def choice(question: str, *answers: Answer) -> Question:
 
 def number(
     question: str,
-    value: float,
+    value: Any,
     why: str,
-    wrong: Sequence[tuple[float, str]],
+    wrong: Sequence[tuple[Any, str]],
     *,
-    absolute: float | None = None,
-    relative: float | None = None,
+    absolute: int | float | None = None,
+    relative: int | float | None = None,
     unit: str = "",
 ) -> Question:
     """A question whose answer is a number: right within absolute, |x − value| ≤ absolute, or relative · |value|.
 
-    wrong: values that readers typically reach, each with what has gone wrong; recognised within the same tolerance. A reader
-    may write 1234.5, 1,234.5, 0,5, 1e-3 or 2/3. Raises ValueError for a number that is not finite, for no tolerance or two, for
-    a tolerance that takes a wrong value for the right one or cannot tell two wrong ones apart, and for a missing text;
-    TypeError for what is no number or text.
+    value: of Python, NumPy or torch. wrong: values that readers typically reach, each with what has gone wrong; recognised
+    within the same tolerance. A reader may write 1234.5, 1,234.5, 0,5, 1e-3 or 2/3. Raises ValueError for a number that is
+    not finite, for no tolerance or two, for a tolerance that takes a wrong value for the right one or cannot tell two wrong
+    ones apart, and for a missing text; TypeError for what is no number or text.
     """
     _text("question", question)
     _text("why", why)
     _text("unit", unit, empty=True)
     kind, size = _tolerance(absolute, relative)
     values = [("value", value, why), *(("wrong", v, said) for v, said in wrong)]
-    found: list[tuple[float, float, str]] = []  # value, tolerance around it, what is said
+    found: list[_Told] = []
     for name, given, told in values:
         v = given.item() if hasattr(given, "item") else given
         arguments.number(name, v)
         _text(name, told)
-        near = [w for w, width, _ in found if abs(v - w) <= width]
-        if near:
-            raise ValueError(f"wrong holds {v}; with the {kind} tolerance {size} it must be told from {near[0]}")
-        found.append((float(v), _WIDTHS[kind](size, float(v)), told))
-    if found[0][1] == 0 and kind == "relative":
-        raise ValueError(f"relative is {size}; for the value 0 the tolerance must be absolute")
-    texts = [f"{_written(v, width)}{f' {unit}' if unit else ''}" for v, width, _ in found]
-    said = tuple(Answer(text, k == 0, s) for k, (text, (_, _, s)) in enumerate(zip(texts, found, strict=True)))
-    return Question(question, said, _entry(_id(question), unit, found, said))
+        if v == 0 and kind == "relative":
+            raise ValueError(f"relative is {size}; for the {name} 0 the tolerance must be absolute")
+        for other in found:
+            if other.low <= v <= other.high:
+                raise ValueError(
+                    f"wrong holds {v}; with the {kind} tolerance {size} it must be told from {other.value}"
+                )
+        width = size * abs(v) if kind == "relative" else size
+        text = f"{_written(float(v), width)}{f' {unit}' if unit else ''}"
+        found.append(_Told(float(v), v - width, v + width, Answer(text, name == "value", told)))
+    return Question(question, tuple(one.said for one in found), _entry(_id(question), unit, found))
 
 
 def _answer(text: str, truth: Any, why: str, called: bool) -> Answer:
@@ -171,7 +182,7 @@ def _text(name: str, value: Any, empty: bool = False) -> None:
         raise ValueError(f"{name} is {value!r}; it must not be empty")
 
 
-def _tolerance(absolute: float | None, relative: float | None) -> tuple[str, float]:
+def _tolerance(absolute: int | float | None, relative: int | float | None) -> tuple[str, float]:
     given = {name: size for name, size in (("absolute", absolute), ("relative", relative)) if size is not None}
     if len(given) != 1:
         raise ValueError(f"absolute is {absolute}, relative is {relative}; one of the two must be given")
@@ -217,7 +228,7 @@ def _row(name: str, k: int, answer: Answer, many: bool) -> str:
     return f'<div class="tl-answer {"tl-true" if answer.true else "tl-false"}">{button}{label}{said}</div>'
 
 
-def _entry(name: str, unit: str, found: Sequence[tuple[float, float, str]], said: Sequence[Answer]) -> str:
+def _entry(name: str, unit: str, found: Sequence[_Told]) -> str:
     """The field for a number, a button, the answer to be opened, and every explanation with the range that it is for."""
     label = f"Your answer, in {html.escape(unit)}" if unit else "Your answer"
     field = f'<input type="text" inputmode="decimal" id="{name}-number" autocomplete="off" spellcheck="false">'
@@ -225,8 +236,7 @@ def _entry(name: str, unit: str, found: Sequence[tuple[float, float, str]], said
     row = f'<div class="tl-entry"><label for="{name}-number">{label}</label>{field}{button}</div>'
     opened = "<details><summary>Show the answer</summary></details>"
     each = "".join(
-        _why(a, f' data-low="{v - width!r}" data-high="{v + width!r}"', f"{a.text}: ")
-        for a, (v, width, _) in zip(said, found, strict=True)
+        _why(one.said, f' data-low="{one.low!r}" data-high="{one.high!r}"', f"{one.said.text}: ") for one in found
     )
     other = '<p class="tl-why tl-no tl-other"><b>No.</b> It is another number. Try again, or open the answer.</p>'
     unread = '<p class="tl-why tl-unread">This is no number. Write 1234.5, 0.5, 1e-3 or 2/3.</p>'
