@@ -200,6 +200,12 @@ def test_several_right_answers_make_boxes_to_tick(page):
     assert "More than one answer is right." in [text for _, text in shown.all("p")]
 
 
+def test_jupyterlab_leaves_the_keys_to_the_reader(page):
+    for question in (choice("Which?", GOOD, BAD), how_large()):
+        pressed = [a for tag, a, _ in page(question).found if tag in ("input", "button", "summary")]
+        assert pressed and all(a["data-lm-suppress-shortcuts"] == "true" for a in pressed)
+
+
 def test_text_is_escaped_and_its_math_and_code_are_marked():
     html = choice("Is <b> $a<b$ & `c<d`?", GOOD, BAD)._repr_html_()
     assert "Is &lt;b&gt; " in html and '<code class="literal notranslate">c&lt;d</code>' in html
@@ -232,7 +238,7 @@ def test_a_number_has_a_labelled_field_and_a_range_for_each_message(page):
         "0.75 nats: the rest",
     ]
     assert "min" not in field and "max" not in field, "a screen reader would say them"
-    assert shown.all("summary") == [({}, "Show the answer")]
+    assert [text for _, text in shown.all("summary")] == ["Show the answer"]
 
 
 def test_the_plain_text_holds_everything():

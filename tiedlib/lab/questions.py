@@ -33,6 +33,7 @@ from tiedlib.lab.page import BUILD_VARIABLE
 
 __all__ = ["Answer", "Question", "QuestionError", "choice", "number", "right", "wrong"]
 
+_KEYS = 'data-lm-suppress-shortcuts="true"'  # JupyterLab: keys pressed on this element are the reader's, no commands
 _MARKS = re.compile(r"\$([^$]+)\$|`([^`]+)`")
 
 
@@ -65,8 +66,7 @@ class Question:
     def _repr_html_(self) -> str:
         style = "" if os.environ.get(BUILD_VARIABLE) else f"<style>{_static('questions.css')}</style>"
         legend = f'<legend><span class="tl-check">Check yourself</span> {_marked(self.text)}</legend>'
-        suppress = 'data-lm-suppress-shortcuts="true"'  # JupyterLab: keys pressed here are the reader's, not commands
-        return f'{style}<fieldset class="tl-question" id="{self.id}" {suppress}{_script(self.body)}>{legend}{self.body}</fieldset>'
+        return f'{style}<fieldset class="tl-question" id="{self.id}"{_script(self.body)}>{legend}{self.body}</fieldset>'
 
     def __repr__(self) -> str:
         return "\n".join([self.text, *(f"  {'right' if a.true else 'wrong'}: {a.text}: {a.why}" for a in self.said)])
@@ -222,7 +222,7 @@ def _why(answer: Answer, attributes: str = "", before: str = "", letter: str = "
 def _row(name: str, k: int, answer: Answer, many: bool) -> str:
     """One answer: its button, its label, and the explanation that appears when it is chosen."""
     kind, at, letter = "checkbox" if many else "radio", f"{name}-{k + 1}", f' data-letter="{"ABCDE"[k]}"'
-    button = f'<input type="{kind}" name="{name}" id="{at}" autocomplete="off">'
+    button = f'<input type="{kind}" name="{name}" id="{at}" autocomplete="off" {_KEYS}>'
     label = f'<label for="{at}"{letter}>{_marked(answer.text)}</label>'
     said = f'<div aria-live="polite">{_why(answer, letter=letter)}</div>'
     return f'<div class="tl-answer {"tl-true" if answer.true else "tl-false"}">{button}{label}{said}</div>'
@@ -231,10 +231,10 @@ def _row(name: str, k: int, answer: Answer, many: bool) -> str:
 def _entry(name: str, unit: str, found: Sequence[_Told]) -> str:
     """The field for a number, a button, the answer to be opened, and every explanation with the range that it is for."""
     label = f"Your answer, in {html.escape(unit)}" if unit else "Your answer"
-    field = f'<input type="text" inputmode="decimal" id="{name}-number" autocomplete="off" spellcheck="false">'
-    button = '<button type="button" onclick="this.closest(\'fieldset\').onchange()">Check</button>'
+    field = f'<input type="text" inputmode="decimal" id="{name}-number" autocomplete="off" spellcheck="false" {_KEYS}>'
+    button = f'<button type="button" onclick="this.closest(\'fieldset\').onchange()" {_KEYS}>Check</button>'
     row = f'<div class="tl-entry"><label for="{name}-number">{label}</label>{field}{button}</div>'
-    opened = "<details><summary>Show the answer</summary></details>"
+    opened = f"<details><summary {_KEYS}>Show the answer</summary></details>"
     each = "".join(
         _why(one.said, f' data-low="{one.low!r}" data-high="{one.high!r}"', f"{one.said.text}: ") for one in found
     )
