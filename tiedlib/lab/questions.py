@@ -252,5 +252,9 @@ def _script(body: str) -> str:
     """The attributes that make a number's field answer: the script itself, which needs no other file."""
     if "tl-entry" not in body:
         return ""
-    clear = "for (const said of this.querySelectorAll('.tl-on')) said.classList.remove('tl-on')"
-    return f' onchange="{html.escape(_static("question.js"))}" oninput="{clear}"'
+    on = {
+        "onchange": _static("question.js"),
+        "oninput": "for (const said of this.querySelectorAll('.tl-on')) said.classList.remove('tl-on')",
+        "onkeydown": "if (event.key === 'Enter' && event.target.type === 'text') this.onchange()",  # JupyterLab stops Enter's own
+    }
+    return "".join(f' {name}="{html.escape(script)}"' for name, script in on.items())
