@@ -17,6 +17,7 @@ from torch import nn
 import tiedlib
 
 MODULES = [p.stem for p in sorted(Path(tiedlib.__file__).parent.glob("*.py")) if not p.name.startswith("__")]
+MODULES.append("lab.questions")  # the bench's one module that chapters hand numbers and texts of their own to
 HERE = {name: importlib.import_module(f"tiedlib.{name}") for name in MODULES}
 X, LOGITS, TARGET = torch.ones(3, 4), torch.zeros(5, 3), torch.tensor([0, 1, 2, 0, 1])
 
@@ -49,18 +50,16 @@ GAUSSIAN: dict[str, Any] = {"x": X, "weight": torch.ones(4, 2), "bias": torch.on
 # What is only carried or shown (results, settings) has nothing to check; what checks has a file of its own.
 INNERMOST = {"fastest", "kernel", "using", "linear", "softmax_", "OuterSum"}  # take what their one caller has checked
 NOTHING_TO_CHECK = INNERMOST | {
-    "choice",
-    "floating",
-    "is_zero",
-    "number",
-    "whole",
-    "whole_numbers",
+    *(f"arguments.{name}" for name in HERE["arguments"].__all__),
     "Epoch",
     "Progress",
     "Step",
     "Preset",
     "PRESETS",
     "State",
+    "Answer",
+    "Question",
+    "QuestionError",
 }
 GOOD: dict[str, Callable[[], dict[str, Any]]] = {
     "autograd.Node": lambda: {"value": torch.ones(2)},
@@ -138,6 +137,15 @@ GOOD: dict[str, Callable[[], dict[str, Any]]] = {
         "input": torch.ones(5, 4), "linear_weight": torch.ones(3, 4), "target": TARGET, "linear_bias": torch.ones(3),
         "reduction": "mean", "label_smoothing": 0.0,
     },
+    "lab.questions.right": lambda: {"text": "Yes.", "truth": True, "why": "So it is."},
+    "lab.questions.wrong": lambda: {"text": "No.", "truth": False, "why": "It is not."},
+    "lab.questions.choice": lambda: {
+        "question": "Is it?",
+        "*": (HERE["lab.questions"].right("Yes.", True, "So it is."), HERE["lab.questions"].wrong("No.", False, "It is.")),
+    },
+    "lab.questions.number": lambda: {
+        "question": "How large?", "value": 0.5, "why": "A half.", "wrong": [(2.0, "The inverse.")], "absolute": 0.1,
+    },
     "matrix_products.use": lambda: {"name": "torch"},
     "recurrent.LSTM": lambda: {"input_size": 2, "hidden_size": 3, "num_layers": 1, "dropout": 0.0},
     "recurrent.LanguageModel": lambda: {"vocab_size": 5, "dim": 2, "hidden": 2, "layers": 1, "dropout": 0.0},
@@ -161,16 +169,22 @@ RANGES: dict[str, tuple[Any, ...]] = {
     "limit": (0.0, -1.0),
     **dict.fromkeys(["q", "gain", "forward_gain", "strength", "alpha", "beta"], (-1.0,)),
     **dict.fromkeys(["p", "momentum", "dropout"], (1.0, -0.1)),
+    "absolute": (-0.1, 1.6),  # the second takes the wrong value for the right one
     **dict.fromkeys(["dampening", "label_smoothing"], (-0.1, 1.1)),
     "betas": ((1.0, 0.9), (0.9, -0.1), (math.nan, 0.9)),
 }
+TEXTS = {"question", "text", "why"}  # any words will do
 
 
 def public() -> Iterator[str]:
     for module, here in HERE.items():
         for name in here.__all__:
             one = getattr(here, name)
-            if callable(one) and one.__module__ == f"tiedlib.{module}" and name not in NOTHING_TO_CHECK:
+            if (
+                callable(one)
+                and one.__module__ == f"tiedlib.{module}"
+                and not {name, f"{module}.{name}"} & NOTHING_TO_CHECK
+            ):
                 yield f"{module}.{name}"
 
 
@@ -199,9 +213,9 @@ def test_what_takes_programs_is_refused_in_its_own_file(name):
 
 
 def call(name: str, arguments: dict[str, Any]) -> Any:
-    module, callable_ = name.split(".")
+    module, callable_ = name.rsplit(".", 1)
     options = dict(arguments)
-    first = [options.pop("model")] if "*" in options and "model" in options else []
+    first = [options.pop(key) for key in ("model", "question") if "*" in options and key in options]
     result = getattr(HERE[module], callable_)(*first, *options.pop("*", ()), **options)
     return list(result) if inspect.isgenerator(result) else result
 
@@ -219,6 +233,9 @@ def bad_values(key: str, good: Any) -> Iterator[tuple[Any, type | tuple[type, ..
     elif isinstance(good, int) and key != "dim":
         yield from ((v, ValueError) for v in ((-1,) if key in ("layers", "n") else (0, -1)))
         yield 1.5, TypeError
+    elif key in TEXTS:
+        yield " ", ValueError
+        yield 3, TypeError
     elif isinstance(good, str):
         yield "no such choice", ValueError
     elif isinstance(good, torch.Tensor):

@@ -93,3 +93,36 @@ def test_every_figure_has_alternative_text_and_a_caption(chapter):
 def test_a_proof_that_says_another_verdict_would_be_seen():
     sample = 'with claim("a") as c:\n    assert x\n    c.verdict("wrong", "e")\nwith other("b") as d:\n    pass'
     assert proofs(sample) == {"a": [(["wrong"], 1)]}
+
+
+def asked(chapter):
+    """The questions of a chapter: what is called, choice or number, and the calls inside of right and wrong."""
+    found = []
+    for node in ast.walk(ast.parse(code(chapter))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("questions.choice", "questions.number"):
+            answers = [
+                n for n in ast.walk(node) if isinstance(n, ast.Call) and ast.unparse(n.func).startswith("questions.")
+            ]
+            found.append((node.func.attr, node, answers[1:]))
+    return found
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_a_chapter_asks_where_it_teaches(chapter):
+    found = asked(chapter)
+    assert len(found) >= 3 and {kind for kind, *_ in found} == {"choice", "number"}
+    order = [
+        "questions." in "".join(cell["source"]) for cell in cells(chapter) if "Exercises" not in "".join(cell["source"])
+    ]
+    places = [k for k, asks in enumerate(order) if asks]
+    assert places[-1] - places[1] > len(order) / 6, "the questions stand together in one place"
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_what_is_right_is_computed(chapter):
+    """No truth and no right number is a constant in the source: something of the notebook or of the library decides it."""
+    for kind, call, answers in asked(chapter):
+        decided = [a.args[1] for a in answers] if kind == "choice" else [call.args[1]]
+        assert decided
+        for one in decided:
+            assert any(isinstance(n, ast.Name) for n in ast.walk(one)), ast.unparse(call)[:120]

@@ -17,6 +17,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nbformat
@@ -408,6 +409,81 @@ def test_a_still_picture_stands_until_somebody_comes(site, browser):
         assert visit.problems == []
 
 
+QUIZZED = [path for path in PAGES if 'class="tl-question"' in (BOOK / path).read_text(encoding="utf-8")]
+
+
+def explained(question: Any) -> list[str]:
+    """The explanations of a question that can be seen, without the word that opens them."""
+    return [one.inner_text().split(maxsplit=2)[-1] for one in question.locator(".tl-why").all() if one.is_visible()]
+
+
+def answer_every_way(visit: Visit, question: Any) -> None:
+    """With the keyboard alone: each answer, or each number that is known, shows its own explanation and no other's."""
+    keys, buttons = visit.page.keyboard, question.locator(".tl-answer > input")
+    own = [one.text_content().strip() for one in question.locator(".tl-why").all()]
+    assert len(set(own)) == len(own) and explained(question) == []
+    if buttons.count():
+        ticked = buttons.first.get_attribute("type") == "checkbox"
+        buttons.first.focus()
+        for k in range(buttons.count()):
+            keys.press("Space" if ticked or k == 0 else "ArrowDown")
+            assert buttons.nth(k).is_checked() and question.locator(".tl-why").nth(k).is_visible()
+            assert len(explained(question)) == 1
+            assert buttons.nth(k).evaluate("e => getComputedStyle(e).outlineStyle") == "solid", "the focus can be seen"
+            if ticked:
+                keys.press("Space")
+                keys.press("Tab")
+        return
+    field, said = question.locator("input"), question.locator("[data-low]")
+    for k in range(said.count()):
+        ends = [float(said.nth(k).get_attribute(name)) for name in ("data-low", "data-high")]
+        answer(visit, field, repr(sum(ends) / 2))
+        assert said.nth(k).is_visible() and len(explained(question)) == 1
+    answer(visit, field, repr(7 * ends[1] + 123.456))
+    assert question.locator(".tl-other").is_visible() and len(explained(question)) == 1
+
+
+def answer(visit: Visit, field: Any, text: str, key: str = "Enter") -> None:
+    field.focus()
+    visit.page.keyboard.press("Control+A")
+    visit.page.keyboard.press("Delete")
+    visit.page.keyboard.type(text)
+    assert explained(field.locator("xpath=ancestor::fieldset")) == [], "nothing is said while somebody types"
+    visit.page.keyboard.press(key)
+
+
+@pytest.mark.parametrize("path", QUIZZED or ["(no book)"])
+def test_every_question_is_answered_by_keyboard_from_a_folder_without_a_server(browser, path):
+    if not QUIZZED:
+        missing("the built book has no question")
+    with Visit(browser, (BOOK / path).as_uri()) as visit:
+        asked = len(visit.requests)
+        for question in visit.page.locator(".tl-question").all():
+            visit.bring(question)
+            answer_every_way(visit, question)
+        on_the_way = ("/states/", "plotly.min.js", ".woff", "favicon")  # figures that are passed, fonts, the tab
+        fetched = [u for u in visit.requests[asked:] if not any(part in u for part in on_the_way)]
+        assert [u for u in visit.requests if not u.startswith(("file:", "data:", "blob:"))] == []
+        assert fetched == [] and visit.problems == []
+
+
+def test_no_two_questions_of_the_book_have_one_id():
+    found = [
+        i for path in QUIZZED for i in re.findall(r' id="(question-[\w-]+)"', (BOOK / path).read_text(encoding="utf-8"))
+    ]
+    assert found and len(found) == len(set(found))
+
+
+def test_answered_questions_are_accessible_in_both_themes(site, browser, axe):
+    if not QUIZZED:
+        missing("the built book has no question")
+    with Visit(browser, site + QUIZZED[0]) as visit:
+        visit.page.add_style_tag(content=".tl-question .tl-why { display: block !important; }")
+        is_whole(visit, site, "light", visit.violations(axe))
+        visit.wear("dark")
+        is_whole(visit, site, "dark", visit.violations(axe, COLOURS))
+
+
 NOTEBOOK = """
 import numpy as np
 from tiedlib.lab import plots
@@ -428,6 +504,10 @@ def jupyterlab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(NOTEBOOK.strip())])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(notebook, tmp_path / "wave.ipynb")
+    sample = nbformat.read(ROOT / "tests" / "sample_book" / "figures.ipynb", 4)
+    asking = [cell for cell in sample.cells if "questions." in cell.source]
+    asking[0].source = "import numpy as np\n" + asking[0].source
+    nbformat.write(nbformat.v4.new_notebook(cells=asking, metadata=notebook.metadata), tmp_path / "questions.ipynb")
     shutil.copy(ROOT / "book" / "intro.ipynb", tmp_path)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -510,6 +590,18 @@ def test_in_jupyterlab_the_books_own_notebook_runs_and_moves(jupyterlab, browser
     page.context.close()
 
 
+def test_in_jupyterlab_questions_are_answered_by_keyboard(jupyterlab, browser):
+    """Its own keys (arrows, Enter, letters) are commands of a notebook; inside a question they are the reader's."""
+    page = run_cells(browser, f"{jupyterlab}/lab/tree/questions.ipynb?reset", 3)
+    page.locator(".tl-question").nth(2).wait_for()
+    visit, cells = SimpleNamespace(page=page), page.locator(".jp-Notebook .jp-Cell")
+    before = cells.count()
+    for k in range(3):
+        answer_every_way(visit, page.locator(".tl-question").nth(k))
+    assert cells.count() == before, "no key has made or cut a cell"
+    page.context.close()
+
+
 @pytest.fixture(scope="session")
 def teachers_book(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Jupyter Book of somebody else's, without our look, that loads the extension; built with warnings as errors."""
@@ -530,6 +622,87 @@ def test_the_figures_work_in_a_teachers_own_book(teachers_book, browser):
         assert visit.page.locator("mjx-container").count() > 0
         assert visit.outside() == []
         assert visit.problems == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_questions_in_a_teachers_own_book_need_no_server_and_no_look(teachers_book, browser, axe, theme):
+    with Visit(browser, (teachers_book / "figures.html").as_uri(), theme) as visit:
+        questions = visit.page.locator(".tl-question")
+        assert questions.count() == 3
+        for k in range(3):
+            answer_every_way(visit, questions.nth(k))
+        visit.page.add_style_tag(content=".tl-question .tl-why { display: block !important; }")
+        visit.violations(axe, COLOURS)  # brings axe into the page
+        found = visit.page.evaluate("axe.run('.tl-question')")["violations"]
+        assert [(v["id"], [n["html"][:120] for n in v["nodes"]]) for v in found] == []
+        assert [u for u in visit.requests if not u.startswith(("file:", "data:", "blob:"))] == []
+        assert not [p for p in visit.problems if p.startswith("page error")]  # the theme's fonts want a server
+
+
+def test_several_right_answers_are_all_to_be_ticked(teachers_book, browser):
+    with Visit(browser, (teachers_book / "figures.html").as_uri()) as visit:
+        question = visit.page.locator(".tl-question").nth(1)
+        done, (zero, one, two) = question.locator(".tl-all"), question.locator("input").all()
+        seen = []
+        for box in (zero, two, one, one):
+            box.press("Space")
+            seen.append(done.is_visible())
+        assert seen == [False, True, False, True]
+
+
+SPELLINGS = {  # what is typed, by what is heard: the place among the known numbers, or the kind of message
+    0: ["1.25", "1,25", "5/4", " 125e-2 ", "+1.25", "1.26"],
+    1: ["1.118"],
+    2: ["5/3"],
+    "other": ["−1.25", "1,250", "1,250.5", "1.2611"],
+    "unread": ["", "five", "1/0", "1/", "1/2/3", "/4"],
+}
+
+
+def test_a_number_may_be_written_in_many_ways(teachers_book, browser):
+    with Visit(browser, (teachers_book / "figures.html").as_uri()) as visit:
+        question = visit.page.locator(".tl-question").nth(2)
+        field, check = question.locator("input"), question.locator("button")
+        for text, heard in [(text, heard) for heard, texts in SPELLINGS.items() for text in texts]:
+            answer(visit, field, text, "Tab")
+            visit.page.keyboard.press("Space")  # the button
+            assert check.evaluate("e => e === document.activeElement")
+            said = question.locator(f".tl-{heard}" if isinstance(heard, str) else f"[data-low] >> nth={heard}")
+            assert said.is_visible() and len(explained(question)) == 1, text
+
+
+def test_without_scripts_a_choice_still_answers_and_a_number_can_be_opened(teachers_book, browser):
+    with Visit(browser, (teachers_book / "figures.html").as_uri(), java_script_enabled=False) as visit:
+        questions = visit.page.locator(".tl-question")
+        answer_every_way(visit, questions.first)
+        number = questions.nth(2)
+        assert not number.locator("input").is_visible() and explained(number) == []
+        number.locator("summary").press("Enter")
+        assert len(explained(number)) == 3
+
+
+def test_on_paper_all_that_is_said_stands_after_the_answers(teachers_book, browser):
+    with Visit(browser, (teachers_book / "figures.html").as_uri()) as visit:
+        visit.page.emulate_media(media="print")
+        for k, count in enumerate((3, 3, 3)):
+            question = visit.page.locator(".tl-question").nth(k)
+            whys = [one for one in question.locator(".tl-why").all() if one.is_visible()]
+            before = question.locator(".tl-answer > label, legend").all()
+            assert len(whys) == count and not question.locator("input").first.is_visible()
+            assert min(one.bounding_box()["y"] for one in whys) > max(one.bounding_box()["y"] for one in before)
+            letters = [
+                one.evaluate("e => getComputedStyle(e, '::before').content") for one in question.locator("label").all()
+            ]
+            assert letters == (['"A. "', '"B. "', '"C. "'] if k < 2 else ["none"])
+
+
+def test_questions_are_large_enough_for_a_thumb(teachers_book, browser):
+    with Visit(browser, (teachers_book / "figures.html").as_uri(), size=PHONE) as visit:
+        for one in visit.page.locator(".tl-question :is(.tl-answer > label, .tl-entry > input, button, summary)").all():
+            box = one.bounding_box()
+            assert box["height"] >= 44 and box["width"] >= 44, one.evaluate("e => e.outerHTML")[:120]
+        assert visit.page.evaluate("""[...document.querySelectorAll('.tl-question')]
+            .every((q) => q.scrollWidth <= q.clientWidth && q.getBoundingClientRect().right <= innerWidth)""")
 
 
 PIXELS = """async (figure, [rows, columns]) => {  // the middle of each cell of the image, from the lowest row

@@ -57,7 +57,9 @@ def _write_assets(app: Any) -> None:
     assets.copy_all(outdir, scripts=not app.config.tiedlib_look)
     folder = outdir / "_static" / "tiedlib"
     (folder / "figures.js").write_text(themes.script() + _static("figures.js"), encoding="utf-8")
-    (folder / "figures.css").write_text(still.css() + _static("figures.css"), encoding="utf-8")
+    (folder / "figures.css").write_text(
+        still.css() + _static("figures.css") + _static("questions.css"), encoding="utf-8"
+    )
     app.add_js_file("tiedlib/figures.js", defer="defer")
     app.add_css_file("tiedlib/figures.css")
     look.write(app, folder)
