@@ -68,6 +68,7 @@ def test_a_mistake_must_explain_all_cases() -> None:
         (lambda x: 1 / 0, "raised ZeroDivisionError"),
         (lambda: 3, "raised TypeError"),
         (lambda x: x.square_(), "changes its arguments in place"),
+        (lambda x: x.add_(1e-14).square(), "changes its arguments in place"),
     ],
 )
 def test_whatever_comes_back_gets_a_sentence(answer: Any, says: str) -> None:

@@ -51,7 +51,9 @@ class HomeworkList(SphinxDirective):
         points = sum(problem.points for problem in asked)
         entry += nodes.paragraph("", f"{titles}.")
         entry += nodes.paragraph(
-            "", f"{len(asked)} problems, {points:g} points, about {week['minutes']} minutes", classes=["tl-chapter-holds"]
+            "",
+            f"{len(asked)} problems, {points:g} points, about {week['minutes']} minutes",
+            classes=["tl-chapter-holds"],
         )
         return [entry]
 
