@@ -1,5 +1,6 @@
 """What stands for `your own version` while it is checked: no way that we could think of leads to torch's or the library's."""
 
+import contextlib
 import ctypes
 import functools
 import importlib
@@ -42,10 +43,8 @@ def swallowed(x: Tensor) -> Tensor:
 
 
 def swallowed_and_hidden(x: Tensor) -> Tensor:
-    try:
+    with contextlib.suppress(BaseException):
         F.dropout(x)
-    except BaseException:
-        pass
     return x * 2
 
 

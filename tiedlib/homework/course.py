@@ -197,7 +197,7 @@ def _guide(masters: Path, out: Path, edition: str) -> None:
         parts.append(
             f"### Week {number}: {week['title']}\n\n"
             f"Notebook `{name}.ipynb`: {_sum(found.values())}. A student needs about {week['minutes']} minutes, "
-            f"a grader {sum(p['grading_minutes'] for p in week['problems'])} minutes a submission for what a program can't grade.\n\n"
+            f"a grader {sum(p['grading_minutes'] for p in week['problems'])} minutes a submission for what no program grades.\n\n"
             f"*Before it:* {'; '.join(week['prerequisites'])}.\n\n*After it a student can*\n\n"
             + "".join(f"- {goal}\n" for goal in week["objectives"])
             + "\n| problem | what it is | points | student's minutes | grader's minutes |\n| --- | --- | --- | --- | --- |\n"

@@ -49,7 +49,7 @@ _ESCAPES |= {
     "execve",
     "CreateProcess",
 }
-_COMPILED = ("compile_wrapper", "OptimizeContext", "_TorchDynamoContext")  # what stands around a compiled function
+_COMPILED = ("_TorchDynamoContext.__call__.<locals>", "OptimizeContext.__call__.<locals>")  # around what was compiled
 
 
 class Forbidden(AssertionError):  # noqa: N818 - it is a verdict, not an error of the program
