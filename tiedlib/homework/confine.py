@@ -42,6 +42,8 @@ def main(order: dict[str, Any]) -> int:
         _unshare(spaces)
     if "process" in spaces and (child := os.fork()):
         return _wait(child)
+    if "process" in spaces:
+        os.setsid()  # a signal to its own group must not reach the process that waits outside
     _die_with_parent()
     if "network" in spaces:
         _loopback()

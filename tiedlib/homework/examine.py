@@ -32,7 +32,7 @@ _SAYS = {
     "hung": "{where} ran for more than {seconds:g} seconds, could not be interrupted, and was left out",
     "memory": "{where} asked for more memory than the {memory} MB allowed",
     "processes": "{where} started more than the {processes} processes allowed, and was left out",
-    "disk": "{where} wrote more than the {disk} MB or ten thousand files allowed, and was left out",
+    "disk": "{where} wrote more than the {disk} MB, ten thousand files or hundred levels allowed, and was left out",
     "crashed": "{where} ended the whole Python process, and was left out",
 }
 
@@ -44,6 +44,7 @@ class _State:
     best: dict[str, dict[str, Any]] = field(default_factory=dict)  # question → answer of `inside.check`
     events: list[tuple[str, str]] = field(default_factory=list)  # kind, sentence
     left_out: set[int | str] = field(default_factory=set)  # cells by number, questions by name
+    failed: dict[int, str] = field(default_factory=dict)  # cell → name of the exception
     replaced: set[str] = field(default_factory=set)
     why: dict[str, str] = field(default_factory=dict)  # question → why its check did not end
     protections: dict[str, str] = field(default_factory=dict)
@@ -82,7 +83,8 @@ def examine(
     events = list(dict.fromkeys(state.events))
     if forged:
         events.insert(0, ("forged", f"the check of {', '.join(forged)} was tampered with and gives no points"))
-    notes = [f"replaced and put back before the checks: {', '.join(sorted(state.replaced)[:10])}"] if state.replaced else []
+    notes = [f"cell {cell} stopped with {name}" for cell, name in sorted(state.failed.items())[:5]]
+    notes += [f"replaced and put back before the checks: {', '.join(sorted(state.replaced)[:10])}"] if state.replaced else []
     return {
         "status": {"hung": "time"}.get(events[0][0], events[0][0]) if events else "graded",
         "reason": "; ".join([*(sentence for _, sentence in events), *notes]),
@@ -104,7 +106,7 @@ def _attempts(
         with Sandbox(limits, base=base) as box:
             state.protections = box.protections
             _lay_out(box.folder, submission, autograder)
-            with Kernel(box, autograder.modules, stop) as kernel:
+            with Kernel(box, autograder.modules, submission.modules, stop) as kernel:
                 one = _Attempt(kernel, autograder, limits, state, asked, end)
                 whole = one.run(submission)
             state.memory = max(state.memory, box.peak)
@@ -149,12 +151,14 @@ class _Attempt:
             self._seed()
             reply = self.kernel.execute(cell.source, seconds)
             self._say(reply, f"cell {cell.number}", seconds)
+            if reply.kind == "error":
+                self.state.failed[cell.number] = reply.error.partition(":")[0][:40]
             if not reply.alive:
                 self.state.left_out.add(cell.number)
                 return False
             if not all(self._check(question) for question in cell.checks):
                 return False
-        return all([self._check(question) for question in self.autograder.questions if self.kernel.box.watch() == ""])
+        return all(self._check(question) for question in self.autograder.questions)
 
     def _seed(self) -> None:
         """otter's `seed`: the same random numbers in every cell."""
@@ -176,6 +180,8 @@ class _Attempt:
         """Check one question and keep the better answer; False where the process was lost."""
         if question in self.state.left_out or _full(self.asked.get(question), self.state.best.get(question)):
             return True
+        if self.kernel.box.watch() == "ended":  # by something that a cell has left behind: no fault of this question
+            return False
         seconds = max(min(self.limits.cell_seconds, self.end - time.monotonic()), 1.0)
         folder = self.kernel.box.shown / token_hex(8)  # there while the check runs, and not before or after
         for name, content in self.autograder.tests.items():

@@ -30,7 +30,7 @@ _answer = ""
 _HOLDERS = (ModuleType, type)
 
 
-def prepare(environment: dict[str, Any], modules: Sequence[str]) -> None:
+def prepare(environment: dict[str, Any], modules: Sequence[str], early: Sequence[str]) -> None:
     """Import otter and the modules of the checks, from where they are installed, and note what stands in them.
 
     environment: the student's variables. A check that a cell calls itself does nothing: the grader runs all checks.
@@ -47,23 +47,27 @@ def prepare(environment: dict[str, Any], modules: Sequence[str]) -> None:
 
         for name in skip:
             del sys.modules[name]
-        for name in modules:
-            with suppress(Exception):
+        for name in (*modules, *early):
+            with suppress(Exception, SystemExit):
                 importlib.import_module(name)
     finally:
         sys.path[:] = path
     otter.Notebook.init_grading_mode("./no tests here")
-    for name in ("check", "check_all", "export", "to_pdf"):
+    for name in ("__init__", "check", "check_all", "export", "to_pdf", "run_plugin", "add_plugin_files"):
         setattr(otter.Notebook, name, lambda *_, **__: None)
     _tools.update(read=test_files.create_test_file, config=NBMetadataConfig, environment=environment)
-    chosen = {"builtins", "json", "math", *modules}
+    chosen = {"builtins", "json", "math", *modules} - {"sys"}  # IPython changes sys itself
     holders = [sys.modules[name] for name in chosen if name in sys.modules]
     holders += [module for name, module in list(sys.modules.items()) if name.partition(".")[0] == "otter"]
     classes = [v for module in holders for v in list(vars(module).values()) if isinstance(v, type)]
     own = [one for one in classes if one.__module__.partition(".")[0] in {"otter", "torch", "tiedlib"}]
     for holder in {id(one): one for one in (*holders, *own) if isinstance(one, _HOLDERS)}.values():
-        _kept.extend((holder, name, value) for name, value in list(vars(holder).items()) if callable(value))
+        _kept.extend((holder, name, value) for name, value in list(vars(holder).items()) if _is_code(value))
     _kept[:] = [(holder, name, value) for holder, name, value in _kept if (holder, name) != (builtins, "input")]  # ipykernel's
+
+
+def _is_code(value: Any) -> bool:
+    return callable(value) or isinstance(value, (classmethod, staticmethod, property))
 
 
 def stay() -> None:

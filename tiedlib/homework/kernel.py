@@ -49,10 +49,11 @@ class Kernel:
     """One process for one submission, started in a sandbox. Raises SandboxError where it does not come up.
 
     modules   those that the checks import: what stands in them is put back before each check
+    early     those that the cells import: to import torch takes seconds, which are no cell's fault
     stop      asked while waiting; where it gives True, `Stopped` is raised
     """
 
-    def __init__(self, box: Sandbox, modules: Sequence[str], stop: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, box: Sandbox, modules: Sequence[str], early: Sequence[str] = (), stop: Callable[[], bool] = lambda: False) -> None:
         import zmq
         from jupyter_client.session import Session
 
@@ -70,14 +71,14 @@ class Kernel:
         box.start([sys.executable, "-P", "-m", "ipykernel_launcher", "-f", str(file), "--HistoryManager.enabled=False"])
         between = "-" if connection["transport"] == "ipc" else ":"
         self._socket.connect(f"{connection['transport']}://{connection['ip']}{between}{connection['shell_port']}")
-        self._prepare(modules)
+        self._prepare(modules, early)
 
-    def _prepare(self, modules: Sequence[str]) -> None:
+    def _prepare(self, modules: Sequence[str], early: Sequence[str]) -> None:
         text = Path(inside.__file__).read_text(encoding="utf-8")
         code = (
             f"import sys, types\n_m = sys.modules[{self._name!r}] = types.ModuleType({self._name!r})\n"
             f"exec(compile({text!r}, 'grading', 'exec'), vars(_m))\n"
-            f"_m.prepare(get_ipython().user_ns, {list(modules)!r})\n_m.stay()\ndel sys, types, _m\n"
+            f"_m.prepare(get_ipython().user_ns, {list(modules)!r}, {list(early)!r})\n_m.stay()\ndel sys, types, _m\n"
         )
         begun = self.execute(code, _START)
         if begun.kind != "ok":
@@ -96,6 +97,8 @@ class Kernel:
             if self._stop():
                 raise Stopped
             if self._socket.poll(100) and (got := self._receive(request)) is not None:
+                if not self.box.fits():
+                    return Reply("disk", alive=False)
                 return Reply("time") if interrupted and got.kind != "ok" else got
             problem = self.box.watch()
             if problem:

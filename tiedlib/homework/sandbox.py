@@ -35,7 +35,7 @@ import psutil
 from tiedlib.arguments import number, whole
 from tiedlib.homework import confine
 
-__all__ = ["Limits", "Outcome", "Sandbox", "SandboxError", "run", "spaces"]
+__all__ = ["Limits", "Outcome", "Sandbox", "SandboxError", "remove", "run", "spaces"]
 
 MB = 2**20
 _ROOM = 100  # threads and processes above the limit that the system still allows, so that the watch sees them
@@ -43,11 +43,11 @@ _ALL = ("user", "process", "network", "mount", "ipc")
 _MARK = "TIEDLIB_SANDBOX"
 
 
-class SandboxError(RuntimeError):
+class SandboxError(OSError):
     """The sandbox could not be made: our trouble, never the fault of what was to run in it."""
 
 
-def _limit(default: int, what: str) -> Any:
+def _limit(default: float, what: str) -> Any:
     return field(default=default, metadata={"help": what})
 
 
@@ -55,8 +55,8 @@ def _limit(default: int, what: str) -> Any:
 class Limits:
     """What one submission may use. Raises TypeError or ValueError, with name, value and rule, for what cannot be."""
 
-    seconds: float = _limit(120, "for a submission in all")
-    cell_seconds: float = _limit(30, "for a cell, and for the check of a question")
+    seconds: float = _limit(120.0, "for a submission in all")
+    cell_seconds: float = _limit(30.0, "for a cell, and for the check of a question")
     memory: int = _limit(3000, "megabytes, for all its processes together")
     processes: int = _limit(64, "at a time")
     disk: int = _limit(500, "megabytes in its private folder")
@@ -90,7 +90,7 @@ def spaces() -> tuple[str, ...]:
     for user in (True, False):  # root in a container may have all but user namespaces
         for names in (_ALL, without_mount):
             wanted = names if user else names[1:]
-            with Sandbox(Limits(seconds=20), wanted=wanted) as box, suppress(SandboxError):
+            with Sandbox(Limits(seconds=20.0), wanted=wanted) as box, suppress(SandboxError):
                 box.start([sys.executable, "-I", "-S", "-c", "pass"])
                 if box.wait(20.0) == 0:
                     return wanted
@@ -185,11 +185,11 @@ class Sandbox:
         self.peak = max(self.peak, memory / MB)
         if count > self.limits.processes + len({"process"} & set(self.spaces)):  # the one that only waits
             return "processes"
-        if memory > self.limits.memory * MB:
+        if memory > self.limits.memory * MB and self._exactly() > self.limits.memory * MB:
             return "memory"
         if time.monotonic() > self._looked + 1.0:
             self._looked = time.monotonic()
-            if not _fits(self.folder, self.limits.disk * MB):
+            if not self.fits():
                 return "disk"
         return ""
 
@@ -201,6 +201,19 @@ class Sandbox:
                 self._known |= {first, *first.children(recursive=True)}
         self._known = {one for one in self._known if one.is_running()}
         return self._known
+
+    def fits(self) -> bool:
+        """Whether what the command has written is within the limit."""
+        return _fits(self.folder, self.limits.disk * MB)
+
+    def _exactly(self) -> int:
+        """Bytes of all processes, where what they share since a fork counts once, as far as the system tells."""
+        total = 0
+        for one in self._all():
+            with suppress(psutil.Error, OSError):
+                info = one.memory_full_info()
+                total += int(getattr(info, "pss", getattr(info, "uss", info.rss)))
+        return total
 
     def interrupt(self) -> None:
         """As Ctrl-C would."""
@@ -228,16 +241,17 @@ class Sandbox:
         takes all others along; elsewhere they are found by descent and by a mark in their environment."""
         if self._process is None:
             return
+        first, named = self._process.pid, "process" in self.spaces
         for attempt in range(50):
-            left = self._all() | (set() if "process" in self.spaces else set(_marked(self._mark)))
+            left = {one for one in self._all() | (set() if named else set(_marked(self._mark))) if _lives(one)}
             for one in left:
                 with suppress(psutil.Error):
-                    one.kill()
+                    if not (named and one.pid == first and attempt < 20):  # it collects the other, and ends by itself
+                        one.kill()
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(0.1)
-            if not self._all() or (attempt and not left):
+            if not left or (self._process.poll() is not None and named):
                 break
-            psutil.wait_procs(list(left), timeout=0.1)
         if self._reader:
             self._reader.join(1.0)
         self._process, self._known = None, set()
@@ -251,7 +265,7 @@ class Sandbox:
                     self._cgroup.rmdir()
                     break
                 time.sleep(0.05)
-        _remove(self.home)
+        remove(self.home)
 
     def __enter__(self) -> Sandbox:
         return self
@@ -316,6 +330,13 @@ def _make_cgroup(limit: int) -> Path | None:
     return None
 
 
+def _lives(one: psutil.Process) -> bool:
+    try:
+        return one.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
 def _marked(mark: str) -> Iterator[psutil.Process]:
     for one in psutil.process_iter():
         with suppress(psutil.Error, OSError):
@@ -324,19 +345,24 @@ def _marked(mark: str) -> Iterator[psutil.Process]:
 
 
 def _fits(folder: Path, limit: int) -> bool:
-    """Whether a folder holds at most `limit` bytes and ten thousand files; links are not followed."""
+    """Whether a folder holds at most `limit` bytes, ten thousand files, a hundred levels; links are not followed."""
     size = count = 0
-    for here, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):
-                size += (Path(here) / name).lstat().st_size
-        count += len(names) + 1
-        if size > limit or count > 10_000:
-            return False
+    waiting = [(str(folder), 0)]
+    while waiting:
+        here, depth = waiting.pop()
+        with suppress(OSError), os.scandir(here) as entries:
+            for entry in entries:
+                count += 1
+                with suppress(OSError):
+                    size += entry.stat(follow_symlinks=False).st_size
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append((entry.path, depth + 1))
+                if size > limit or count > 10_000 or depth > 100:
+                    return False
     return True
 
 
-def _remove(folder: Path) -> None:
+def remove(folder: Path) -> None:
     """Remove a folder whose content was made to resist: no permissions, a thousand levels deep."""
     with suppress(OSError, RecursionError):
         shutil.rmtree(folder)
