@@ -115,7 +115,9 @@ def good(homework: Homework) -> str:
 
 def _edited(homework: Homework) -> dict[str, Any]:
     notebook = homework.notebook()
-    for cell, source in zip(homework.checks(notebook), ["1 / 0", "grader = None", "import os; os.environ.clear()"], strict=True):
+    for cell, source in zip(
+        homework.checks(notebook), ["1 / 0", "grader = None", "import os; os.environ.clear()"], strict=True
+    ):
         cell["source"] = source
     return notebook
 

@@ -84,7 +84,9 @@ def examine(
     if forged:
         events.insert(0, ("forged", f"the check of {', '.join(forged)} was tampered with and gives no points"))
     notes = [f"cell {cell} stopped with {name}" for cell, name in sorted(state.failed.items())[:5]]
-    notes += [f"replaced and put back before the checks: {', '.join(sorted(state.replaced)[:10])}"] if state.replaced else []
+    notes += (
+        [f"replaced and put back before the checks: {', '.join(sorted(state.replaced)[:10])}"] if state.replaced else []
+    )
     return {
         "status": {"hung": "time"}.get(events[0][0], events[0][0]) if events else "graded",
         "reason": "; ".join([*(sentence for _, sentence in events), *notes]),
@@ -146,7 +148,9 @@ class _Attempt:
             if cell.number in self.state.left_out:
                 continue
             if (seconds := min(self.limits.cell_seconds, cells_end - time.monotonic())) <= 0:
-                self._event("time", f"{self.limits.seconds:g} seconds were not enough; cells from {cell.number} on did not run")
+                self._event(
+                    "time", f"{self.limits.seconds:g} seconds were not enough; cells from {cell.number} on did not run"
+                )
                 break
             self._seed()
             reply = self.kernel.execute(cell.source, seconds)
@@ -220,7 +224,13 @@ def _points(about: dict[str, Any], answer: dict[str, Any] | None, why: str) -> d
     without any work a case which an empty notebook does not pass, gives none."""
     cases = about["cases"]
     maximum = sum(case["points"] for case in cases)
-    nothing = {"points": 0, "maximum": maximum, "message": why or "this question was not reached", "cases": [], "forged": False}
+    nothing = {
+        "points": 0,
+        "maximum": maximum,
+        "message": why or "this question was not reached",
+        "cases": [],
+        "forged": False,
+    }
     if answer is None:
         return nothing
     passed, blank, messages = (answer.get(key) for key in ("passed", "blank", "messages"))
@@ -228,7 +238,11 @@ def _points(about: dict[str, Any], answer: dict[str, Any] | None, why: str) -> d
     if not fits or any(now is True and not before for now, before in zip(blank, about["blank"], strict=True)):
         return {**nothing, "message": "the check was tampered with", "forged": True}
     good = [one is True for one in passed]
-    points = maximum * all(good) if about["all_or_nothing"] else sum(c["points"] for c, g in zip(cases, good, strict=True) if g)
+    points = (
+        maximum * all(good)
+        if about["all_or_nothing"]
+        else sum(c["points"] for c, g in zip(cases, good, strict=True) if g)
+    )
     named = [
         {"name": c["name"], "hidden": c["hidden"], "passed": g, "message": "" if g else str(m)[:2000]}
         for c, g, m in zip(cases, good, messages, strict=True)

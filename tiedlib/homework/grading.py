@@ -25,7 +25,7 @@ from typing import Any
 from tiedlib.arguments import whole
 from tiedlib.homework.examine import describe, examine
 from tiedlib.homework.kernel import Stopped
-from tiedlib.homework.sandbox import Limits, remove, spaces
+from tiedlib.homework.sandbox import Limits, remove, spaces, temporary
 from tiedlib.homework.submission import Autograder, OtherHomework, Unreadable, read_autograder, read_submission
 from tiedlib.lab.checkpoints import ctrl_c, locked, write_atomic
 
@@ -69,7 +69,11 @@ def grade(
     read = read_autograder(autograder)
     with locked(out), ctrl_c() as stop, _private(out) as base:
         files = sorted((p for p in submissions.iterdir() if not p.name.startswith(".")), key=lambda p: p.name)
-        report(f"{len(files)} submissions; " + ", ".join(spaces()) if spaces() else f"{len(files)} submissions; no namespaces here")
+        report(
+            f"{len(files)} submissions; " + ", ".join(spaces())
+            if spaces()
+            else f"{len(files)} submissions; no namespaces here"
+        )
         asked = _asked(read, limits, out, base)
         one = _Grader(read, asked, limits, out / "results", base, stop.is_set)
         results = _all(one, files, jobs, report)
@@ -96,9 +100,9 @@ def _private(out: Path) -> Any:
     with contextlib.suppress(OSError):
         left = Path(note.read_text(encoding="utf-8"))
         ours = not hasattr(os, "getuid") or left.lstat().st_uid == os.getuid()
-        if left.name.startswith("tiedlib-grade-") and left.parent == Path(tempfile.gettempdir()) and ours:
+        if left.name.startswith("tiedlib-grade-") and left.parent == Path(temporary()) and ours:
             remove(left)
-    base = Path(tempfile.mkdtemp(prefix="tiedlib-grade-"))
+    base = Path(tempfile.mkdtemp(prefix="tiedlib-grade-", dir=temporary()))
     try:
         write_atomic(note, str(base).encode())
         yield base
@@ -182,7 +186,9 @@ def _all(one: _Grader, files: Iterable[Path], jobs: int, report: Callable[[str],
                     result, before = future.result()
                     results[result["file"]] = result
                     took = "graded before" if before else f"{result['seconds']:.1f} s"
-                    report(f"{result['file']}: {result['score']:g} of {result['maximum']:g}, {result['status']}, {took}")
+                    report(
+                        f"{result['file']}: {result['score']:g} of {result['maximum']:g}, {result['status']}, {took}"
+                    )
     return results
 
 
@@ -197,6 +203,13 @@ def _csv(results: Iterable[dict[str, Any]], questions: list[str]) -> str:
     writer.writerow(["file", "status", "score", "maximum", *questions, "reason"])
     for result in results:
         points = [f"{result['questions'][q]['points']:g}" for q in questions]
-        row = [result["file"], result["status"], f"{result['score']:g}", f"{result['maximum']:g}", *points, result["reason"]]
+        row = [
+            result["file"],
+            result["status"],
+            f"{result['score']:g}",
+            f"{result['maximum']:g}",
+            *points,
+            result["reason"],
+        ]
         writer.writerow([f"'{cell}" if cell[:1] in "=+-@\t\r" and cell else cell for cell in row])
     return text.getvalue()

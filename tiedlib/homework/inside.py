@@ -36,7 +36,9 @@ def prepare(environment: dict[str, Any], modules: Sequence[str], early: Sequence
     environment: the student's variables. A check that a cell calls itself does nothing: the grader runs all checks.
     """
     path = list(sys.path)
-    sys.path[:] = [entry for entry in path if entry not in ("", str(Path.cwd()))]  # a file of the student's is no torch.py
+    sys.path[:] = [
+        entry for entry in path if entry not in ("", str(Path.cwd()))
+    ]  # a file of the student's is no torch.py
     slow = "rfc3987_syntax"  # a checker of addresses that jsonschema can do without; it takes seconds to be imported
     skip = {slow: None} if slow not in sys.modules else {}
     sys.modules.update(skip)  # type: ignore[arg-type]
@@ -63,7 +65,9 @@ def prepare(environment: dict[str, Any], modules: Sequence[str], early: Sequence
     own = [one for one in classes if one.__module__.partition(".")[0] in {"otter", "torch", "tiedlib"}]
     for holder in {id(one): one for one in (*holders, *own) if isinstance(one, _HOLDERS)}.values():
         _kept.extend((holder, name, value) for name, value in list(vars(holder).items()) if _is_code(value))
-    _kept[:] = [(holder, name, value) for holder, name, value in _kept if (holder, name) != (builtins, "input")]  # ipykernel's
+    _kept[:] = [
+        (holder, name, value) for holder, name, value in _kept if (holder, name) != (builtins, "input")
+    ]  # ipykernel's
 
 
 def _is_code(value: Any) -> bool:

@@ -53,13 +53,15 @@ class Kernel:
     stop      asked while waiting; where it gives True, `Stopped` is raised
     """
 
-    def __init__(self, box: Sandbox, modules: Sequence[str], early: Sequence[str] = (), stop: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self, box: Sandbox, modules: Sequence[str], early: Sequence[str] = (), stop: Callable[[], bool] = lambda: False
+    ) -> None:
         import zmq
         from jupyter_client.session import Session
 
         self.box, self._stop = box, stop
         self._name = f"_{secrets.token_hex(8)}"
-        connection = _connection(box.folder)
+        connection = _connection(box)
         file = box.shown / "connection.json"
         file.write_text(json.dumps(connection), encoding="utf-8")
         self._context: Any = zmq.Context()
@@ -126,7 +128,11 @@ class Kernel:
 
         try:
             _, message = self._session.recv(self._socket, mode=zmq.NOBLOCK)
-            if message is None or message["parent_header"].get("msg_id") != request or message["msg_type"] != "execute_reply":
+            if (
+                message is None
+                or message["parent_header"].get("msg_id") != request
+                or message["msg_type"] != "execute_reply"
+            ):
                 return None
             content = message["content"]
             if content["status"] == "ok":
@@ -150,13 +156,15 @@ class Kernel:
         self.close()
 
 
-def _connection(folder: Path) -> dict[str, Any]:
+def _connection(box: Sandbox) -> dict[str, Any]:
     """Sockets in the private folder: they reach through a network namespace, and nobody else can open them."""
     common = {"key": secrets.token_hex(16), "signature_scheme": "hmac-sha256", "kernel_name": "python3"}
     names = [f"{name}_port" for name in ("shell", "iopub", "stdin", "control", "hb")]
-    ip = str(folder / ".k")
-    if os.name == "posix" and len(ip) < 95:  # the system's limit for the name of a socket is 104 or 108
+    ip = str(box.folder / ".k")
+    if os.name == "posix" and len(ip) < 100:  # the system's limit for the name of a socket is 104 or 108
         return {**common, "transport": "ipc", "ip": ip, **{name: k for k, name in enumerate(names, 1)}}
+    if "network" in box.spaces:
+        raise SandboxError(f"{ip} is too long for the name of a socket; set TMPDIR to a folder with a shorter name")
     sockets = [socket.socket() for _ in names]
     for one in sockets:
         one.bind(("127.0.0.1", 0))

@@ -35,7 +35,7 @@ import psutil
 from tiedlib.arguments import number, whole
 from tiedlib.homework import confine
 
-__all__ = ["Limits", "Outcome", "Sandbox", "SandboxError", "remove", "run", "spaces"]
+__all__ = ["Limits", "Outcome", "Sandbox", "SandboxError", "remove", "run", "spaces", "temporary"]
 
 MB = 2**20
 _ROOM = 100  # threads and processes above the limit that the system still allows, so that the watch sees them
@@ -47,7 +47,7 @@ class SandboxError(OSError):
     """The sandbox could not be made: our trouble, never the fault of what was to run in it."""
 
 
-def _limit(default: float, what: str) -> Any:
+def _limit(default: Any, what: str) -> Any:
     return field(default=default, metadata={"help": what})
 
 
@@ -108,7 +108,7 @@ class Sandbox:
     def __init__(self, limits: Limits, *, wanted: Sequence[str] | None = None, base: Path | None = None) -> None:
         self.limits = limits
         self.spaces = list(spaces() if wanted is None else wanted)
-        self.home = Path(tempfile.mkdtemp(prefix="tiedlib-", dir=base)).resolve()  # mode 700
+        self.home = Path(tempfile.mkdtemp(prefix="tiedlib-", dir=base or temporary())).resolve()  # mode 700
         self.folder, self.shown, self._empty = (self.home / name for name in ("work", "shown", "root"))
         for folder in (self.folder, self.shown, self._empty):
             folder.mkdir()
@@ -126,7 +126,13 @@ class Sandbox:
         no = "this system does not allow it"
         cut, own, hidden = ("network" in self.spaces, "process" in self.spaces, "mount" in self.spaces)
         nproc = "user" in self.spaces and hasattr(os, "geteuid") and os.geteuid() != 0
-        how = "by a cgroup and by watching" if self._cgroup else "by the system and by watching" if nproc else "by watching"
+        how = (
+            "by a cgroup and by watching"
+            if self._cgroup
+            else "by the system and by watching"
+            if nproc
+            else "by watching"
+        )
         data = "each process by the system, all by watching" if sys.platform == "linux" else "by watching"
         return {
             "network": "cut off" if cut else f"was not cut off: {no}",
@@ -279,6 +285,12 @@ def run(command: Sequence[str], limits: Limits | None = None) -> Outcome:
     with Sandbox(limits or Limits()) as box:
         box.start(command)
         return box.finish(box.limits.seconds)
+
+
+def temporary() -> str:
+    """The folder for temporary files, or /tmp where its name is too long to hold sockets (the system allows 104 signs)."""
+    usual = tempfile.gettempdir()
+    return usual if len(usual) <= 40 or os.name != "posix" else "/tmp"
 
 
 def _environment(folder: Path) -> dict[str, str]:

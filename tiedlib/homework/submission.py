@@ -70,15 +70,21 @@ class Autograder:
     @property
     def questions(self) -> dict[str, str]:
         """Question → its test file, sorted."""
-        return {PurePosixPath(name).stem: name for name in sorted(self.tests) if name.endswith(".py") and "/" not in name}
+        return {
+            PurePosixPath(name).stem: name for name in sorted(self.tests) if name.endswith(".py") and "/" not in name
+        }
 
     @property
     def modules(self) -> list[str]:
         """The modules that the tests import, and the packages above them."""
-        text = "\n".join(content.decode(errors="replace") for name, content in self.tests.items() if name.endswith(".py"))
+        text = "\n".join(
+            content.decode(errors="replace") for name, content in self.tests.items() if name.endswith(".py")
+        )
         found = _imported(text)
         above = [name.partition(".")[0] for name in found]
-        return sorted(set(found) | set(above) | ({"torch.nn.functional", "torch.testing"} if "torch" in above else set()))
+        return sorted(
+            set(found) | set(above) | ({"torch.nn.functional", "torch.testing"} if "torch" in above else set())
+        )
 
 
 def _imported(text: str) -> list[str]:
@@ -96,7 +102,9 @@ def read_autograder(path: Path) -> Autograder:
     except (OSError, zipfile.BadZipFile, ValueError) as error:
         raise ValueError(f"autograder is {path}; it must be a zip that otter assign made ({error})") from None
     below = {
-        folder: {name.removeprefix(f"{folder}/"): text for name, text in content.items() if name.startswith(f"{folder}/")}
+        folder: {
+            name.removeprefix(f"{folder}/"): text for name, text in content.items() if name.startswith(f"{folder}/")
+        }
         for folder in ("tests", "files")
     }
     secrets = [part.pop(_SECRET).decode() for part in (below["tests"], below["files"], content) if _SECRET in part]
@@ -106,7 +114,9 @@ def read_autograder(path: Path) -> Autograder:
     if not found.questions:
         raise ValueError(f"autograder is {path}; it must be a zip that otter assign made (there is no test in it)")
     if config.get("lang", "python") != "python":
-        raise ValueError(f"autograder is {path}; its language is {config['lang']!r}, and only python can be graded here")
+        raise ValueError(
+            f"autograder is {path}; its language is {config['lang']!r}, and only python can be graded here"
+        )
     return found
 
 
@@ -116,7 +126,9 @@ def read_submission(path: Path, autograder: Autograder) -> Submission:
         if not path.is_file() or path.is_symlink():
             raise Unreadable("this is no file; hand in the notebook itself or the zip that its last cell makes")
         if path.stat().st_size > _LARGEST:
-            raise Unreadable(f"the file is larger than {_LARGEST >> 20} MB; hand in the notebook without data and outputs")
+            raise Unreadable(
+                f"the file is larger than {_LARGEST >> 20} MB; hand in the notebook without data and outputs"
+            )
         raw = path.read_bytes()
     except OSError as error:
         raise Unreadable(f"the file could not be read: {error.strerror}") from None
@@ -145,7 +157,9 @@ def _unpack(raw: bytes) -> tuple[str, bytes, dict[str, bytes]]:
                 if path.is_absolute() or ".." in path.parts or ":" in entry.filename or "\0" in entry.filename:
                     raise Unreadable(f"the zip holds a file that would lie outside its folder: {entry.filename[:60]!r}")
             if sum(entry.file_size for entry in entries) > _LARGEST or len(entries) > _MANY:
-                raise Unreadable(f"the zip holds more than {_LARGEST >> 20} MB or {_MANY} files; hand in the notebook alone")
+                raise Unreadable(
+                    f"the zip holds more than {_LARGEST >> 20} MB or {_MANY} files; hand in the notebook alone"
+                )
             wanted = [e for e in entries if not any(p.startswith((".", "__")) for p in PurePosixPath(e.filename).parts)]
             files = {str(PurePosixPath(e.filename.replace("\\", "/"))): archive.read(e) for e in wanted}
     except Unreadable:
@@ -166,7 +180,9 @@ def _parse(raw: bytes) -> dict[str, Any]:
         where = f"line {error.lineno}" if isinstance(error, json.JSONDecodeError) else type(error).__name__
         raise Unreadable(f"the file is no notebook: it can't be parsed as JSON ({where}); download it again") from None
     if not isinstance(notebook, dict) or not isinstance(notebook.get("cells"), list):
-        raise Unreadable("the file is JSON but no notebook of format 4: it has no list of cells; save it in Jupyter again")
+        raise Unreadable(
+            "the file is JSON but no notebook of format 4: it has no list of cells; save it in Jupyter again"
+        )
     return notebook
 
 
@@ -196,4 +212,6 @@ def _asked(source: str) -> list[Any]:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
     checks = [c for c in calls if isinstance(c.func, ast.Attribute) and c.func.attr == "check" and c.args]
-    return [first.value for c in checks if isinstance(first := c.args[0], ast.Constant) and isinstance(first.value, str)]
+    return [
+        first.value for c in checks if isinstance(first := c.args[0], ast.Constant) and isinstance(first.value, str)
+    ]
