@@ -10,8 +10,11 @@ from typing import Any
 import nbformat
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_raw_cell
 
-__all__ = ["ANSWERS", "ATTACKS", "BROKEN", "Homework", "good", "write_attacks", "write_batch"]
+from tiedlib.homework.sandbox import Limits
 
+__all__ = ["ANSWERS", "ATTACKS", "BROKEN", "SMALL", "Homework", "good", "write_attacks", "write_batch"]
+
+SMALL = Limits(seconds=60.0, cell_seconds=4.0, memory=1000, disk=50)
 ANSWERS = {
     "q1": "def double(x):\n    return 2 * x",
     "q2": "total = 10",
@@ -37,35 +40,35 @@ ATTACKS = {
     "forking": ("import os\nwhile True:\n    try: os.fork()\n    except OSError: pass", "processes", "cell 9 started more than"),
     "tensor": ("import torch\nx = torch.zeros(10**11)", "memory", "cell 9 asked for more memory than"),
     "list": ("x = bytearray(2 * 10**9)", "memory", "cell 9 asked"),
-    "growing": ("import os, time\nfor _ in range(8):\n    if os.fork() == 0:\n        x = bytearray(b'1') * 3 * 10**8\n"
-                "        time.sleep(100)\ntime.sleep(100)", "memory", "cell 9"),
+    "growing": (("import os, time\nfor _ in range(8):\n    if os.fork() == 0:\n        x = bytearray(b'1') * 3 * 10**8\n"
+                "        time.sleep(100)\ntime.sleep(100)"), "memory", "cell 9"),
     "network": ("import urllib.request\nurllib.request.urlopen('http://192.0.2.1/', timeout=5)", "graded", "cell 9 stopped with URLError"),
     "exiting": ("import sys; sys.exit(0)", "graded", "cell 9 stopped with SystemExit"),
     "quitting": ("exit()", "graded", ""),
     "dying": ("import os; os._exit(0)", "crashed", "cell 9 ended the whole Python process"),
     "crashing": ("import ctypes; ctypes.string_at(0)", "crashed", "cell 9"),
-    "killing": ("import os, signal\nfor pid in (os.getppid(), -1):\n    try: os.kill(pid, signal.SIGKILL)\n"
-                "    except OSError: pass", "graded", ""),
+    "killing": (("import os, signal\nfor pid in (os.getppid(), -1):\n    try: os.kill(pid, signal.SIGKILL)\n"
+                "    except OSError: pass"), "graded", ""),
     "printing": ("print('x' * 10**8)", "graded", ""),
     "writing": ("open('huge', 'wb').write(bytes(10**8))", "disk", "cell 9 wrote more than"),
     "filling": ("for k in range(100):\n    open(f'{k}', 'wb').write(bytes(10**7))\nimport time; time.sleep(30)", "disk", "cell 9 wrote"),
-    "deleting": ("import json, os, shutil\nfor path in ('/etc', '/dev', os.path.dirname(json.__file__), os.getcwd()):\n"
-                 "    shutil.rmtree(path, ignore_errors=True)", "graded", ""),
-    "daemon": ("import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)'], "
-               "start_new_session=True)", "graded", ""),
+    "deleting": (("import json, os, shutil\nfor path in ('/etc', '/dev', os.path.dirname(json.__file__), os.getcwd()):\n"
+                 "    shutil.rmtree(path, ignore_errors=True)"), "graded", ""),
+    "daemon": (("import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)'], "
+               "start_new_session=True)"), "graded", ""),
     "thread": ("import threading\nthreading.Thread(target=lambda: [0 for _ in iter(int, 1)], daemon=False).start()", "graded", ""),
     "nested": ("import os\nfor _ in range(2000):\n    os.mkdir('d'); os.chdir('d')\nos.chmod('.', 0)", "disk", "hundred levels"),
     "asking": ("input('the answer? ')", "graded", "cell 9 stopped with StdinNotImplementedError"),
     "slow answer": ("def mean(xs):\n    while True: pass", "time", "the check of q3 ran for more than"),
     "deadly answer": ("import os\ndef mean(xs):\n    os._exit(0)", "crashed", "the check of q3 ended the whole"),
     "results": (FORGED_RESULTS, "graded", ""),
-    "checker": ("from otter.execute import Checker\nfrom otter.test_files.abstract_test import TestFile\n"
+    "checker": (("from otter.execute import Checker\nfrom otter.test_files.abstract_test import TestFile\n"
                 "Checker.check = lambda *_, **__: True\nTestFile.grade = TestFile.score = 3\n"
-                "import otter\notter.Notebook.check = lambda *_: True", "graded", "replaced and put back"),
+                "import otter\notter.Notebook.check = lambda *_: True"), "graded", "replaced and put back"),
     "patched": ("import math, builtins\nmath.isclose = lambda *_: True\nmean = lambda xs: 0\nbuiltins.sum = lambda xs: 0",
                 "graded", "math.isclose"),
-    "passing": ("import otter.test_files.ok_test as t\ndef fake(*_, **__): return (True, '')\n"
-                "t.run_doctest.__code__ = fake.__code__",
+    "passing": (("import otter.test_files.ok_test as t\ndef fake(*_, **__): return (True, '')\n"
+                "t.run_doctest.__code__ = fake.__code__"),
                 "forged", "tampered"),
 }  # fmt: skip
 # The ways in which ten of thirty are broken: an endless loop, a fork bomb, a huge tensor, a network call, an edited check

@@ -2,9 +2,7 @@
 
 import csv
 import json
-import math
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -18,29 +16,14 @@ import pytest
 
 pytest.importorskip("otter")
 
-from homework_batch import ATTACKS, BROKEN, Homework, good, write_attacks, write_batch, zipped
+from homework_batch import ATTACKS, BROKEN, Homework, good, write_attacks, write_batch
 
-from tiedlib.homework import sandbox
-from tiedlib.homework.examine import describe, examine
 from tiedlib.homework.grading import STATUSES, grade
-from tiedlib.homework.sandbox import Limits, spaces
-from tiedlib.homework.submission import Cell, OtherHomework, Submission, Unreadable, read_autograder, read_submission
+from tiedlib.homework.sandbox import spaces
 from tiedlib.lab.command_line import run
 
 LIMITS = ["--seconds", "60", "--cell-seconds", "4", "--memory", "1000", "--disk", "50"]
-SMALL = Limits(seconds=60.0, cell_seconds=4.0, memory=1000, disk=50)
 LINUX = sys.platform == "linux"
-
-
-@pytest.fixture(scope="module")
-def homework(tmp_path_factory: pytest.TempPathFactory) -> Homework:
-    return Homework(tmp_path_factory.mktemp("homework"))
-
-
-@pytest.fixture(scope="module")
-def asked(homework: Homework) -> dict[str, Any]:
-    """What its autograder asks."""
-    return describe(read_autograder(homework.autograder), SMALL)
 
 
 class Graded:
@@ -194,71 +177,10 @@ def test_nothing_is_left_behind(batch: Graded, attacks: Graded) -> None:
 # The same as otter's own
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of pandas, used by otter
-def test_points_are_those_that_otter_gives(homework: Homework, asked: dict[str, Any], tmp_path: Path) -> None:
-    import otter
-
-    wrong = homework.notebook(q1="def double(x):\n    return x * x", q3="def mean(xs): return 1 / 0")
-    (tmp_path / "wrong.ipynb").write_text(json.dumps(wrong), encoding="utf-8")
-    theirs = otter.api.grade_submission(str(tmp_path / "wrong.ipynb"), str(homework.autograder), quiet=True)
-    read = read_autograder(homework.autograder)
-    ours = examine(read_submission(tmp_path / "wrong.ipynb", read), read, asked, SMALL)
-    assert {q: one["points"] for q, one in ours["questions"].items()} == {
-        q: theirs.results[q].score for q in ("q1", "q2", "q3")
-    }
-    assert ours["score"] == theirs.total == 2 and ours["maximum"] == theirs.possible == 6
-    messages = {q: one["message"] for q, one in ours["questions"].items()}
-    assert messages["q1"] == "1 hidden check did not pass" and messages["q2"] == ""
-    assert "the mean of 1, 2, 6 is 3" in messages["q3"] and "ZeroDivisionError" in messages["q3"]
-
-
 # Secrets, seeds
 
 
-def test_a_secret_reaches_the_checks_and_no_cell(tmp_path: Path) -> None:
-    searching = """import os, random
-drawn = random.random()
-words = list(os.environ.values())
-for folder in (os.getcwd(), os.path.dirname(os.getcwd()), "/tmp"):
-    for here, _, names in os.walk(folder):
-        for name in names:
-            try: words.append(open(os.path.join(here, name), errors="replace").read(10**6))
-            except OSError: pass
-leaked = any("hunter" + "2" in word for word in words)
-total = sum(k for k in range(5))
-"""
-    test = "OK_FORMAT = True\ntest = {{'name': '{name}', 'points': 1, 'suites': [{{'cases': [{{'code': {code!r}, 'hidden': False}}], 'type': 'doctest'}}]}}\n"
-    checks = {
-        "q1": ">>> import os\n>>> assert os.environ['TIEDLIB_HOMEWORK_SECRET'] == 'hunter2'\n>>> assert total == 10",
-        "q2": ">>> assert leaked is False",
-        "q3": f">>> assert drawn == {random.Random(42).random()!r}",
-    }
-    files: dict[str, str | bytes] = {
-        f"tests/{name}.py": test.format(name=name, code=code) for name, code in checks.items()
-    }
-    files |= {"tests/secret.txt": "hunter2\n", "otter_config.json": json.dumps({"seed": 42})}
-    (tmp_path / "autograder.zip").write_bytes(zipped(files))
-    read = read_autograder(tmp_path / "autograder.zip")
-    cells = (Cell(1, searching, ("q1",)), Cell(2, searching, ()))  # also after a check has run
-    found = examine(Submission("x.ipynb", cells), read, describe(read, SMALL), SMALL)
-    assert {q: one["points"] for q, one in found["questions"].items()} == {"q1": 1, "q2": 1, "q3": 1}, found
-
-
 # A system that gives less
-
-
-def test_without_namespaces_it_grades_and_says_what_is_missing(
-    homework: Homework, asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sandbox, "spaces", lambda: ())
-    read = read_autograder(homework.autograder)
-    cells = [
-        Cell(k, code, (f"q{k}",))
-        for k, code in enumerate(("double = lambda x: 2 * x", "total = 10", "while True: pass"), 1)
-    ]
-    found = examine(Submission("x.ipynb", tuple(cells)), read, asked, SMALL)
-    assert found["score"] == 3 and found["status"] == "time" and "cell 3" in found["reason"]
-    assert found["protections"]["network"] == "was not cut off: this system does not allow it"
 
 
 # Stopped in the middle
@@ -352,33 +274,6 @@ def test_a_grader_that_is_stopped_goes_on(started: Any, tmp_path: Path) -> None:
 # Bad input
 
 
-def test_arguments_that_cannot_be(homework: Homework, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "no.zip").write_bytes(b"no zip")
-    (tmp_path / "none.zip").write_bytes(zipped({"otter_config.json": "{}"}))
-    (tmp_path / "r.zip").write_bytes(zipped({"otter_config.json": '{"lang": "r"}', "tests/q1.py": "x"}))
-    (tmp_path / "in").mkdir()
-    cases = {
-        (str(tmp_path / "no.zip"), str(tmp_path / "in")): "must be a zip that otter assign made",
-        (str(tmp_path / "none.zip"), str(tmp_path / "in")): "there is no test in it",
-        (str(tmp_path / "r.zip"), str(tmp_path / "in")): "its language is 'r'",
-        (str(tmp_path / "missing.zip"), str(tmp_path / "in")): "must be a zip that otter assign made",
-        (str(homework.autograder), str(tmp_path / "missing")): "must be a folder",
-        (str(homework.autograder), str(tmp_path / "in"), "--jobs", "0"): "jobs is 0; it must be at least 1",
-        (
-            str(homework.autograder),
-            str(tmp_path / "in"),
-            "--seconds",
-            "nan",
-        ): "seconds is nan; it must be positive and finite",
-        (str(homework.autograder), str(tmp_path / "in"), "--memory", "-1"): "memory is -1; it must be at least 1",
-        (str(homework.autograder), str(tmp_path / "in"), "--disk", "x"): "invalid int value",
-    }
-    for arguments, said in cases.items():
-        assert run(["homework", "grade", *arguments, "--out", str(tmp_path / "out")]) == 2
-        error = capsys.readouterr().err
-        assert said in error and error.count("\n") == 1, error
-
-
 def test_without_otter_it_says_what_to_install(
     homework: Homework, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -386,47 +281,3 @@ def test_without_otter_it_says_what_to_install(
     monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: None if name == "otter" else find(name, *rest))
     with pytest.raises(ValueError, match=r"no module otter .* pip install '\.\[homework\]'"):
         grade(homework.autograder, tmp_path, tmp_path / "out")
-
-
-def test_tests_that_do_not_run_are_the_teacher_s_to_mend(tmp_path: Path) -> None:
-    (tmp_path / "autograder.zip").write_bytes(zipped({"tests/q1.py": "1 / 0", "otter_config.json": "{}"}))
-    with pytest.raises(ValueError, match="autograder has a test for q1 that does not run .*ZeroDivisionError"):
-        describe(read_autograder(tmp_path / "autograder.zip"), SMALL)
-
-
-def test_reading_never_fails_in_another_way(homework: Homework, tmp_path: Path) -> None:
-    """Whatever the bytes: a submission, or one of two verdicts."""
-    read, rng, whole = read_autograder(homework.autograder), random.Random(0), good(homework).encode()
-    packed = zipped({"a.ipynb": whole, "b.txt": b"x" * 1000})
-    for k in range(300):
-        raw = bytearray(whole if k % 2 else packed)
-        for _ in range(rng.randrange(1, 20)):
-            raw[rng.randrange(len(raw))] = rng.randrange(256)
-        path = tmp_path / ("x.ipynb" if k % 2 else "x.zip")
-        path.write_bytes(raw[: rng.randrange(1, len(raw) + 1)] if k % 3 else raw)
-        try:
-            found = read_submission(path, read)
-        except (Unreadable, OtherHomework) as verdict:
-            assert len(str(verdict)) > 20
-        else:
-            assert all(isinstance(cell.source, str) for cell in found.cells)
-
-
-def test_the_answer_of_a_student_s_process_is_not_believed(homework: Homework) -> None:
-    """Whatever it is: never more points than the autograder has, never an exception."""
-    from tiedlib.homework.examine import _points
-
-    about = {
-        "cases": [{"name": "a", "points": 2, "hidden": False}, {"name": "b", "points": 1, "hidden": True}],
-        "all_or_nothing": False,
-        "blank": [False, False],
-    }
-    fair = {"passed": [True, False], "blank": [False, False], "messages": ["", "no"]}
-    assert _points(about, fair, "")["points"] == 2
-    assert _points({**about, "all_or_nothing": True}, fair, "")["points"] == 0
-    odd: list[Any] = [None, [], [True], "TT", [1, 1], [math.nan, "x"], {"a": 1}, [[True], [True]], [True] * 3]
-    for key in fair:
-        for value in odd:
-            found = _points(about, {**fair, key: value}, "")
-            assert 0 <= found["points"] <= 2 and found["maximum"] == 3
-    assert _points(about, {**fair, "blank": [True, False]}, "")["forged"]

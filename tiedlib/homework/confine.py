@@ -34,7 +34,7 @@ _DEATH_SIGNAL, _DROP_BOUND, _NO_NEW_PRIVILEGES = 1, 24, 38  # of prctl
 
 
 def main(order: dict[str, Any]) -> int:
-    """Confine this process and become order["command"]; returns only in the process that waits for it."""
+    """Confine this process and become order["command"]; the exit code, in the process that waits for it."""
     spaces = order["spaces"]
     if order["cgroup"]:
         Path(order["cgroup"], "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
@@ -52,7 +52,7 @@ def main(order: dict[str, Any]) -> int:
     os.chdir(order["folder"])
     _limits(order["limits"])
     _drop_privileges()
-    os.execv(order["command"][0], order["command"])
+    return os.execv(order["command"][0], order["command"])  # it does not return
 
 
 def _libc() -> Any:

@@ -27,6 +27,7 @@ __all__ = ["describe", "examine"]
 
 _AGAIN = 3  # new processes after the first
 _FOR_CELLS = 0.7  # of the time; the rest is for the checks
+_PARTS = ("passed", "blank", "messages")
 _SAYS = {
     "time": "{where} ran for more than {seconds:g} seconds and was stopped",
     "hung": "{where} ran for more than {seconds:g} seconds, could not be interrupted, and was left out",
@@ -233,8 +234,8 @@ def _points(about: dict[str, Any], answer: dict[str, Any] | None, why: str) -> d
     }
     if answer is None:
         return nothing
-    passed, blank, messages = (answer.get(key) for key in ("passed", "blank", "messages"))
-    fits = all(isinstance(part, list) and len(part) == len(cases) for part in (passed, blank, messages))
+    passed, blank, messages = ([*part] if isinstance(part := answer.get(k), list) else [] for k in _PARTS)
+    fits = all(len(part) == len(cases) for part in (passed, blank, messages))
     if not fits or any(now is True and not before for now, before in zip(blank, about["blank"], strict=True)):
         return {**nothing, "message": "the check was tampered with", "forged": True}
     good = [one is True for one in passed]

@@ -25,8 +25,9 @@ from typing import Any
 from tiedlib.arguments import whole
 from tiedlib.homework.examine import describe, examine
 from tiedlib.homework.kernel import Stopped
-from tiedlib.homework.sandbox import Limits, remove, spaces, temporary
+from tiedlib.homework.sandbox import Limits, spaces
 from tiedlib.homework.submission import Autograder, OtherHomework, Unreadable, read_autograder, read_submission
+from tiedlib.homework.surroundings import remove, temporary
 from tiedlib.lab.checkpoints import ctrl_c, locked, write_atomic
 
 __all__ = ["STATUSES", "grade"]

@@ -58,6 +58,12 @@ def prepare(environment: dict[str, Any], modules: Sequence[str], early: Sequence
     for name in ("__init__", "check", "check_all", "export", "to_pdf", "run_plugin", "add_plugin_files"):
         setattr(otter.Notebook, name, lambda *_, **__: None)
     _tools.update(read=test_files.create_test_file, config=NBMetadataConfig, environment=environment)
+    keep(modules)
+
+
+def keep(modules: Sequence[str]) -> None:
+    """Note the functions and classes of these modules, of builtins and of otter, and what stands in otter's, torch's and
+    tiedlib's classes."""
     chosen = {"builtins", "json", "math", *modules} - {"sys"}  # IPython changes sys itself
     holders = [sys.modules[name] for name in chosen if name in sys.modules]
     holders += [module for name, module in list(sys.modules.items()) if name.partition(".")[0] == "otter"]
@@ -78,7 +84,7 @@ def stay() -> None:
     """`exit()` and `quit()` in a cell end nothing: the next cell is still to be graded."""
     from IPython import get_ipython
 
-    get_ipython().ask_exit = lambda: None  # type: ignore[no-untyped-call]
+    get_ipython().ask_exit = lambda: None
 
 
 def restore() -> list[str]:

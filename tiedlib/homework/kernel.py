@@ -93,7 +93,8 @@ class Kernel:
             "code": code, "silent": True, "store_history": False, "allow_stdin": False, "stop_on_error": False,
             "user_expressions": {"value": ask} if ask else {},
         }  # fmt: skip
-        request = self._session.send(self._socket, "execute_request", content)["header"]["msg_id"]
+        sent: Any = self._session.send(self._socket, "execute_request", content)
+        request = sent["header"]["msg_id"]
         limit, interrupted = time.monotonic() + seconds, 0.0
         while True:
             if self._stop():

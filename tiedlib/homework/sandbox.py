@@ -15,9 +15,7 @@ import functools
 import json
 import os
 import secrets
-import shutil
 import signal
-import site
 import subprocess
 import sys
 import tempfile
@@ -33,9 +31,9 @@ from typing import Any
 import psutil
 
 from tiedlib.arguments import number, whole
-from tiedlib.homework import confine
+from tiedlib.homework import confine, surroundings
 
-__all__ = ["Limits", "Outcome", "Sandbox", "SandboxError", "remove", "run", "spaces", "temporary"]
+__all__ = ["Limits", "Outcome", "Sandbox", "SandboxError", "run", "spaces"]
 
 MB = 2**20
 _ROOM = 100  # threads and processes above the limit that the system still allows, so that the watch sees them
@@ -108,12 +106,14 @@ class Sandbox:
     def __init__(self, limits: Limits, *, wanted: Sequence[str] | None = None, base: Path | None = None) -> None:
         self.limits = limits
         self.spaces = list(spaces() if wanted is None else wanted)
-        self.home = Path(tempfile.mkdtemp(prefix="tiedlib-", dir=base or temporary())).resolve()  # mode 700
+        self.home = Path(
+            tempfile.mkdtemp(prefix="tiedlib-", dir=base or surroundings.temporary())
+        ).resolve()  # mode 700
         self.folder, self.shown, self._empty = (self.home / name for name in ("work", "shown", "root"))
         for folder in (self.folder, self.shown, self._empty):
             folder.mkdir()
         self.peak = 0.0
-        self._mark, self._cgroup = secrets.token_hex(8), _make_cgroup(limits.processes + _ROOM)
+        self._mark, self._cgroup = secrets.token_hex(8), surroundings.make_cgroup(limits.processes + _ROOM)
         self._process: subprocess.Popen[bytes] | None = None
         self._known: set[psutil.Process] = set()
         self._tail: deque[bytes] = deque(maxlen=16)
@@ -146,7 +146,7 @@ class Sandbox:
         """Start the command, an absolute path and its arguments. Raises SandboxError where the system refuses."""
         order = {
             "command": list(command), "folder": str(self.folder), "root": str(self._empty), "spaces": self.spaces,
-            "cgroup": self._cgroup and str(self._cgroup), "visible": [*_system(), str(self.shown)],
+            "cgroup": self._cgroup and str(self._cgroup), "visible": [*surroundings.system(), str(self.shown)],
             "limits": self._system_limits(),
         }  # fmt: skip
         confined = [sys.executable, "-I", "-S", str(confine.__file__), json.dumps(order)]
@@ -154,7 +154,7 @@ class Sandbox:
             self._process = subprocess.Popen(
                 confined if os.name == "posix" else list(command), cwd=self.folder, stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-                env={**_environment(self.folder), **(environment or {}), _MARK: self._mark},
+                env={**surroundings.environment(self.folder), **(environment or {}), _MARK: self._mark},
             )  # fmt: skip
         except OSError as error:
             raise SandboxError(f"{command[0]} could not be started: {error}") from error
@@ -210,7 +210,7 @@ class Sandbox:
 
     def fits(self) -> bool:
         """Whether what the command has written is within the limit."""
-        return _fits(self.folder, self.limits.disk * MB)
+        return surroundings.fits(self.folder, self.limits.disk * MB)
 
     def _exactly(self) -> int:
         """Bytes of all processes, where what they share since a fork counts once, as far as the system tells."""
@@ -271,7 +271,7 @@ class Sandbox:
                     self._cgroup.rmdir()
                     break
                 time.sleep(0.05)
-        remove(self.home)
+        surroundings.remove(self.home)
 
     def __enter__(self) -> Sandbox:
         return self
@@ -287,61 +287,6 @@ def run(command: Sequence[str], limits: Limits | None = None) -> Outcome:
         return box.finish(box.limits.seconds)
 
 
-def temporary() -> str:
-    """The folder for temporary files, or /tmp where its name is too long to hold sockets (the system allows 104 signs)."""
-    usual = tempfile.gettempdir()
-    return usual if len(usual) <= 40 or os.name != "posix" else "/tmp"
-
-
-def _environment(folder: Path) -> dict[str, str]:
-    """All that the command gets to know: no key, token or name of ours passes."""
-    root = str(Path(__file__).resolve().parents[2])
-    paths = [root, *(p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p)]
-    programs = [str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"]
-    passed = {k: os.environ[k] for k in ("TIEDLIB_DATA", "SYSTEMROOT") if k in os.environ}
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    return {
-        **passed, **threads, "PATH": os.pathsep.join(programs), "HOME": str(folder), "TMPDIR": str(folder),
-        "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1",
-    }  # fmt: skip
-
-
-@functools.cache
-def _system() -> list[str]:
-    """What a command needs of the system, read-only: programs, Python and its packages, this library, the data sets."""
-    etc = ("alternatives", "group", "hosts", "ld.so.cache", "localtime", "nsswitch.conf", "passwd", "ssl/certs")
-    paths = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/nix/store", "/sys/devices/system/cpu"]
-    paths += [f"/etc/{name}" for name in etc]
-    paths += [sys.prefix, sys.base_prefix, sys.exec_prefix, *site.getsitepackages(), site.getusersitepackages()]
-    paths += [str(Path(sys.executable).resolve().parent.parent), str(Path(__file__).resolve().parents[1])]
-    paths += [p for p in os.environ.get("PYTHONPATH", "").split(os.pathsep) if p] + [os.environ.get("TIEDLIB_DATA", "")]
-    there = {os.path.abspath(p) for p in paths if p and Path(p).exists()}  # noqa: PTH100 - a link stays a link
-    return sorted(there - {"/"}, key=lambda p: (p.count("/"), p))
-
-
-def _make_cgroup(limit: int) -> Path | None:
-    """A cgroup of our own that holds at most so many threads and processes; None where we may not make one."""
-    if sys.platform != "linux":
-        return None
-    with suppress(OSError, ValueError):
-        for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
-            _, names, path = line.split(":", 2)
-            above = {"": Path("/sys/fs/cgroup"), "pids": Path("/sys/fs/cgroup/pids")}.get(names)
-            if above is None:
-                continue
-            group = above / path.strip("/") / f"tiedlib-{secrets.token_hex(6)}"
-            with suppress(OSError):
-                group.mkdir()
-                try:
-                    (group / "pids.max").write_text(str(limit), encoding="utf-8")
-                    if os.access(group / "cgroup.procs", os.W_OK):
-                        return group
-                except OSError:
-                    pass
-                group.rmdir()
-    return None
-
-
 def _lives(one: psutil.Process) -> bool:
     try:
         return one.status() != psutil.STATUS_ZOMBIE
@@ -354,31 +299,3 @@ def _marked(mark: str) -> Iterator[psutil.Process]:
         with suppress(psutil.Error, OSError):
             if one.environ().get(_MARK) == mark:
                 yield one
-
-
-def _fits(folder: Path, limit: int) -> bool:
-    """Whether a folder holds at most `limit` bytes, ten thousand files, a hundred levels; links are not followed."""
-    size = count = 0
-    waiting = [(str(folder), 0)]
-    while waiting:
-        here, depth = waiting.pop()
-        with suppress(OSError), os.scandir(here) as entries:
-            for entry in entries:
-                count += 1
-                with suppress(OSError):
-                    size += entry.stat(follow_symlinks=False).st_size
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append((entry.path, depth + 1))
-                if size > limit or count > 10_000 or depth > 100:
-                    return False
-    return True
-
-
-def remove(folder: Path) -> None:
-    """Remove a folder whose content was made to resist: no permissions, a thousand levels deep."""
-    with suppress(OSError, RecursionError):
-        shutil.rmtree(folder)
-        return
-    if os.name == "posix":
-        for command in (["chmod", "-R", "u+rwx", str(folder)], ["rm", "-rf", str(folder)]):
-            subprocess.run(command, check=False, capture_output=True)
