@@ -42,7 +42,8 @@ ATTACKS = {
     "list": ("x = bytearray(2 * 10**9)", "memory", "cell 9 asked"),
     "growing": (("import os, time\nfor _ in range(8):\n    if os.fork() == 0:\n        x = bytearray(b'1') * 3 * 10**8\n"
                 "        time.sleep(100)\ntime.sleep(100)"), "memory", "cell 9"),
-    "network": ("import urllib.request\nurllib.request.urlopen('http://192.0.2.1/', timeout=5)", "graded", "cell 9 stopped with URLError"),
+    "network": ("import urllib.request\nurllib.request.urlopen('http://192.0.2.1/', timeout=5)",
+                "graded", "cell 9 stopped with URLError"),
     "exiting": ("import sys; sys.exit(0)", "graded", "cell 9 stopped with SystemExit"),
     "quitting": ("exit()", "graded", ""),
     "dying": ("import os; os._exit(0)", "crashed", "cell 9 ended the whole Python process"),
@@ -51,7 +52,8 @@ ATTACKS = {
                 "    except OSError: pass"), "graded", ""),
     "printing": ("print('x' * 10**8)", "graded", ""),
     "writing": ("open('huge', 'wb').write(bytes(10**8))", "disk", "cell 9 wrote more than"),
-    "filling": ("for k in range(100):\n    open(f'{k}', 'wb').write(bytes(10**7))\nimport time; time.sleep(30)", "disk", "cell 9 wrote"),
+    "filling": ("for k in range(100):\n    open(f'{k}', 'wb').write(bytes(10**7))\nimport time; time.sleep(30)",
+                "disk", "cell 9 wrote"),
     "deleting": (("import json, os, shutil\nfor path in ('/etc', '/dev', os.path.dirname(json.__file__), os.getcwd()):\n"
                  "    shutil.rmtree(path, ignore_errors=True)"), "graded", ""),
     "daemon": (("import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', 'import time; time.sleep(1000)'], "
@@ -177,11 +179,13 @@ def write_attacks(homework: Homework, folder: Path) -> None:
     (folder / "again.ipynb").write_text(json.dumps(again), encoding="utf-8")
     text = good(homework)
     files: dict[str, bytes] = {
-        "=formula.ipynb": b"", "empty.ipynb": b"", "blank.ipynb": b" \n", "binary.ipynb": bytes(range(256)), "list.json.ipynb": b"[1, 2]",
+        "=formula.ipynb": b"", "empty.ipynb": b"", "blank.ipynb": b" \n", "binary.ipynb": bytes(range(256)),
+        "list.json.ipynb": b"[1, 2]",
         "deep.ipynb": b"[" * 100_000, "essay.docx": b"words", "cells.ipynb": b'{"cells": [1, {"cell_type": "code"}, null]}',
         "two.zip": zipped({"a.ipynb": text, "b.ipynb": text}), "none.zip": zipped({"a.txt": "x"}), "no.zip": b"PK\x03\x04broken",
         "slip.zip": zipped({"../../evil.ipynb": text}), "bomb.zip": zipped({"a.ipynb": text, "zeros": bytes(250 * 2**20)}),
-        "shadow.zip": zipped({"a.ipynb": text, "math.py": "1 / 0", "otter.py": "1 / 0", ".ipython/x": "", "torch/__init__.py": "1 / 0"}),
+        "shadow.zip": zipped({"a.ipynb": text,
+                              **dict.fromkeys(["math.py", "otter.py", "torch/__init__.py", ".ipython/x"], "1 / 0")}),
     }  # fmt: skip
     for name, content in files.items():
         (folder / name).write_bytes(content)

@@ -47,7 +47,9 @@ for folder in (os.getcwd(), os.path.dirname(os.getcwd()), "/tmp"):
 leaked = any("hunter" + "2" in word for word in words)
 total = sum(k for k in range(5))
 """
-    test = "OK_FORMAT = True\ntest = {{'name': '{name}', 'points': 1, 'suites': [{{'cases': [{{'code': {code!r}, 'hidden': False}}], 'type': 'doctest'}}]}}\n"
+    test = (
+        "OK_FORMAT = True\ntest = {{'name': '{name}', 'points': 1, 'suites': [{{'cases': [{{'code': {code!r}}}]}}]}}\n"
+    )
     checks = {
         "q1": ">>> import os\n>>> assert os.environ['TIEDLIB_HOMEWORK_SECRET'] == 'hunter2'\n>>> assert total == 10",
         "q2": ">>> assert leaked is False",
@@ -80,7 +82,7 @@ def test_without_namespaces_it_grades_and_says_what_is_missing(
 
 def test_tests_that_do_not_run_are_the_teacher_s_to_mend(tmp_path: Path) -> None:
     (tmp_path / "autograder.zip").write_bytes(zipped({"tests/q1.py": "1 / 0", "otter_config.json": "{}"}))
-    with pytest.raises(ValueError, match="autograder has a test for q1 that does not run .*ZeroDivisionError"):
+    with pytest.raises(ValueError, match=r"autograder has a test for q1 that does not run .*ZeroDivisionError"):
         describe(read_autograder(tmp_path / "autograder.zip"), SMALL)
 
 

@@ -2,8 +2,8 @@
 
 Nothing is lost: a result is written whole or not at all as soon as it is there, and the same command goes on with what is
 missing after Ctrl-C, a crash or a power cut. A result is known by the bytes of the submission, the autograder and the
-limits, so that a changed one is graded anew. `grades.csv` is the same for the same submissions: time and memory, which vary, stand in
-the JSON files only.
+limits, so that a changed one is graded anew. `grades.csv` is the same for the same submissions: time and
+memory, which vary, stand in the JSON files only.
 """
 
 from __future__ import annotations

@@ -223,7 +223,7 @@ class Sandbox:
 
     def interrupt(self) -> None:
         """As Ctrl-C would."""
-        if self._process and self._process.poll() is None:
+        if self._process:
             self._process.send_signal(signal.SIGINT if os.name == "posix" else signal.SIGTERM)
 
     def wait(self, seconds: float) -> int | None:

@@ -59,7 +59,7 @@ class Submission:
 
 @dataclass(frozen=True)
 class Autograder:
-    """digest: of the zip and the secret; tests: folder `tests`, by file name; files: what the notebook may read; secret: for checks."""
+    """digest: of the zip and the secret; tests, files: those folders, by file name; secret: for the checks."""
 
     digest: str
     tests: dict[str, bytes]
