@@ -80,7 +80,7 @@ def test_a_huge_object_is_refused_and_the_process_lives(bare: bool) -> None:
 
 
 def test_memory_of_many_processes_counts_together(bare: bool) -> None:
-    code = "import os, time\nfor _ in range(6):\n    if not os.fork():\n        x = b'1' * 10**8\n        time.sleep(9)\ntime.sleep(60)"
+    code = "import os, time\nfor _ in range(6):\n    if not os.fork():\n        x = b'1' * 10**8; time.sleep(9)\ntime.sleep(60)"
     done = run(python(code), Limits(seconds=30.0, memory=300))
     assert done.problem == "memory" and done.memory > 300
 

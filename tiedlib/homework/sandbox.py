@@ -5,8 +5,8 @@ it, and a watch (psutil) over everything that the command has started. On Linux 
 limits of the system. A system that refuses a part goes on without it, and `Sandbox.protections` says so.
 
 Memory is limited twice: each process by RLIMIT_DATA (a huge tensor is refused, and only the cell fails), all together by the
-watch. Processes are limited by a cgroup where we may make one, by RLIMIT_NPROC for an ordinary user with a user namespace
-(it does not hold root back), and by the watch.
+watch. Processes: by a cgroup where we may make one, by RLIMIT_NPROC for an ordinary user with a user namespace (it does not
+hold root back), and by the watch.
 """
 
 from __future__ import annotations
@@ -251,8 +251,8 @@ class Sandbox:
         for attempt in range(50):
             left = {one for one in self._all() | (set() if named else set(_marked(self._mark))) if _lives(one)}
             for one in left:
-                with suppress(psutil.Error):
-                    if not (named and one.pid == first and attempt < 20):  # it collects the other, and ends by itself
+                if not (named and one.pid == first and attempt < 20):  # it collects the other, and ends by itself
+                    with suppress(psutil.Error):
                         one.kill()
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(0.1)
@@ -288,10 +288,9 @@ def run(command: Sequence[str], limits: Limits | None = None) -> Outcome:
 
 
 def _lives(one: psutil.Process) -> bool:
-    try:
+    with suppress(psutil.Error):
         return one.status() != psutil.STATUS_ZOMBIE
-    except psutil.Error:
-        return False
+    return False
 
 
 def _marked(mark: str) -> Iterator[psutil.Process]:
