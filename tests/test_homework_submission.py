@@ -68,3 +68,12 @@ def test_reading_never_fails_in_another_way(homework: Homework, tmp_path: Path) 
             assert len(str(verdict)) > 20
         else:
             assert all(isinstance(cell.source, str) for cell in found.cells)
+
+
+@pytest.mark.parametrize(
+    "name", ["../x.ipynb", "a/../../x.ipynb", "/x.ipynb", "..\\x.ipynb", "C:\\x.ipynb", "\\x.ipynb"]
+)
+def test_no_file_of_a_zip_lies_outside_its_folder(homework: Homework, tmp_path: Path, name: str) -> None:
+    (tmp_path / "x.zip").write_bytes(zipped({name: good(homework), "b.txt": "x"}))
+    with pytest.raises(Unreadable, match="outside its folder"):
+        read_submission(tmp_path / "x.zip", read_autograder(homework.autograder))
