@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import yaml
-from tiedlib.homework.grading import Limits, grade
+from tiedlib.homework.grading import grade
+from tiedlib.homework.sandbox import Limits
 
 from tests.homework import MASTERS, NAMES, homework
 from tiedlib.homework import course
@@ -166,8 +167,8 @@ def graded(built: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[
         folder = tmp_path_factory.mktemp(name)
         for kind in ("solutions", "student"):
             (folder / f"{kind}.ipynb").write_bytes((built / kind / f"{name}.ipynb").read_bytes())
-        results = grade(built / "autograder" / f"{name}.zip", folder, folder / "grades", jobs=1, limits=Limits())
-        found |= {(name, Path(r["submission"]).stem): r for r in results}
+        results = grade(built / "autograder" / f"{name}.zip", folder, folder / "grades", jobs=1, limits=Limits(), report=lambda line: None)
+        found |= {(name, Path(r["file"]).stem): r for r in results}
     return found
 
 
@@ -179,4 +180,4 @@ def test_the_solution_gets_full_marks_and_the_untouched_notebook_none(
     best, none = graded[name, "solutions"], graded[name, "student"]
     assert (best["status"], best["score"]) == ("graded", by_program)
     assert (none["status"], none["score"]) == ("graded", 0)
-    assert all(question["score"] == 0 for question in none["questions"].values())
+    assert all(question["points"] == 0 for question in none["questions"].values())

@@ -1,4 +1,4 @@
-"""The command `tiedlib homework`: `grade` grades a folder of submissions."""
+"""The command `tiedlib homework`: `build` makes a course from its masters, `grade` grades a folder of submissions."""
 
 from __future__ import annotations
 
@@ -30,6 +30,30 @@ def flags(parser: argparse.ArgumentParser) -> None:
             metavar=str(one.type).upper(), help=what,
         )  # fmt: skip
     grade.set_defaults(do=_grade)
+    what = "from master notebooks: student versions, autograders, solutions, the teacher's guide"
+    build = actions.add_parser("build", help=what, description=what, allow_abbrev=False)
+    what = "the master notebooks (default: those of a checkout)"
+    build.add_argument("--masters", type=Path, default=Path("book/homework"), metavar="DIR", help=what)
+    what = "for what is built (default: _build/homework)"
+    build.add_argument("--out", type=Path, default=Path("_build/homework"), metavar="DIR", help=what)
+    what = "what the hidden checks draw their numbers from (default: one is made, and kept in DIR/secret.txt)"
+    build.add_argument("--secret", metavar="TEXT", help=what)
+    build.add_argument("--edition", default="", metavar="NAME", help="a name for what is frozen, such as 2031-autumn")
+    what = "the library, for an autograder that has no address to install it from"
+    build.add_argument("--wheel", type=Path, metavar="FILE", help=what)
+    build.add_argument("--no-verify", action="store_true", help="do not run the solutions")
+    build.set_defaults(do=_build)
+
+
+def _build(options: argparse.Namespace) -> int:
+    from tiedlib.homework.course import build
+
+    names = build(
+        options.masters, options.out, secret=options.secret, edition=options.edition, wheel=options.wheel,
+        verify=not options.no_verify, report=lambda line: print(line, flush=True),
+    )  # fmt: skip
+    print(f"{len(names)} homeworks in {options.out}: student, autograder, solutions, guide.md")
+    return 0
 
 
 def _grade(options: argparse.Namespace) -> int:

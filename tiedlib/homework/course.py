@@ -98,7 +98,7 @@ def problems(master: Path) -> list[Problem]:
         elif settings is not None and cell["cell_type"] == "markdown":
             title = source.strip().splitlines()[0].lstrip("# ").partition(". ")
             found.append(
-                Problem(settings["name"], title[2] or title[0], settings["points"], bool(settings.get("manual")))
+                Problem(settings["name"], title[2] or title[0], float(settings["points"]), bool(settings.get("manual")))
             )
             settings = None
     return found
@@ -204,7 +204,7 @@ def _guide(masters: Path, out: Path, edition: str) -> None:
             + "\n".join(rows)
         )
     grading = masters / "grading.md"
-    parts += [grading.read_text(encoding="utf-8")] if grading.exists() else []
+    parts += [re.sub(r"^#", "##", grading.read_text(encoding="utf-8"), flags=re.MULTILINE)] if grading.exists() else []
     (out / "guide.md").write_text("\n\n".join(part.strip() for part in parts) + "\n", encoding="utf-8")
 
 

@@ -24,7 +24,7 @@ COMMANDS = {
     "generate": "continue a text with a trained model",
     "reproduce": "make the recorded runs of an experiment",
     "sweep": "seeds × settings at the same time, on this machine or a Ray cluster, and a table",
-    "homework": "grade a folder of submissions, each in a process with limits",
+    "homework": "build a course from its masters; grade a folder of submissions, each in a process with limits",
 }
 
 
