@@ -25,7 +25,7 @@ def save(record: Path, folder: Path) -> None:
     """Write what the checkpoint in `folder` says of the run so far. Raises CheckpointError for a checkpoint that cannot be
     read.
 
-    epochs: those that are done, as in a record. epoch, step: the next update, from 0. objective: mean loss of this epoch so
+    epochs: those that are done, as in a record. epoch, step: the next update, from 0, of steps_in_epoch in each. objective: mean loss of this epoch so
     far (nats a window, any penalty included; None at its start). seconds: wall time of all steps, evaluations and saves.
     """
     saved = checkpoints.load(folder / "checkpoint.pt")
@@ -37,6 +37,7 @@ def save(record: Path, folder: Path) -> None:
         "epochs": saved["epochs"],
         "epoch": at["epoch"],
         "step": at["step"],
+        "steps_in_epoch": saved["steps"],
         "objective": float(at["loss_sum"]) / at["weight_sum"] if at["step"] else None,
         "step_seconds": saved["clock"]["stepping"] / at["step"] if at["step"] else None,
         "seconds": saved["clock"]["seconds"],

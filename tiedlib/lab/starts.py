@@ -75,20 +75,26 @@ def offset_curvature(
 ) -> float:
     """λ_max(H_c), H_c = (1/B) Σ_t Vᵀ(diag p_t − p_t p_tᵀ)V,  p_t = softmax(V h_t + b):  how sharply the loss of a window bends
     when one constant is added to every h. h: what the output embedding multiplies; nats a window. Raises ValueError for
-    an empty batch or sizes that do not fit.
+    an empty batch, sizes that do not fit or numbers that are not finite, TypeError for whole numbers.
     """
     arguments.floating(h=h, weight=weight, bias=bias)
     if h.numel() == 0:
         raise ValueError(f"h has shape {tuple(h.shape)}; it must not be empty")
-    if h.shape[-1] != weight.shape[1] or weight.shape[0] != len(bias):
+    if h.dim() != 3 or h.shape[-1] != weight.shape[-1] or weight.shape[:-1] != bias.shape:
         raise ValueError(
-            f"h has {h.shape[-1]} features, weight shape {tuple(weight.shape)}, bias {len(bias)} numbers; they must fit"
+            f"h has shape {tuple(h.shape)}, weight {tuple(weight.shape)}, bias {tuple(bias.shape)}; "
+            "they must be (batch, time, dim), (vocab, dim), (vocab,)"
         )
     with torch.no_grad():
-        p = torch.softmax(h.flatten(0, 1) @ weight.T + bias, dim=-1)
-        means = p @ weight  # Vᵀ p_t
-        second = weight.T @ (p.sum(0)[:, None] * weight)  # Σ_t Vᵀ diag(p_t) V
-        return float(torch.linalg.eigvalsh((second - means.T @ means).double() / len(h))[-1])
+        exact = torch.promote_types(h.dtype, torch.float32)  # sums over thousands of words
+        v = weight.to(exact)
+        p = torch.softmax(h.to(exact).flatten(0, 1) @ v.T + bias.to(exact), dim=-1)
+        means = p @ v  # Vᵀ p_t
+        second = v.T @ (p.sum(0)[:, None] * v)  # Σ_t Vᵀ diag(p_t) V
+        curvature = (second - means.T @ means).double() / len(h)
+        if not bool(curvature.isfinite().all()):
+            raise ValueError("h, weight or bias holds NaN or an infinity; they must be finite")
+        return float(torch.linalg.eigvalsh(curvature)[-1])
 
 
 def train_start(

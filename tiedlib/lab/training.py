@@ -192,7 +192,7 @@ class _Run:
             "optimizer": self.optimizer.state_dict(), "scheduler": self.scheduler.state_dict(),
             "progress": vars(self.progress), "rng": self.group.random_state(), "threads": torch.get_num_threads(),
             "kernel": matrix_products.kernel(), "vocabulary": self.corpus.vocabulary.to_list(),
-            "unit": self.corpus.unit, "epochs": self.epochs,
+            "unit": self.corpus.unit, "epochs": self.epochs, "steps": len(self.batches),
             "clock": {"started": self.started, "seconds": self.seconds(), "stepping": self.stepping},
             "record": self.record, "device": self.group.device.type,
         }  # fmt: skip
