@@ -25,8 +25,9 @@ def save(record: Path, folder: Path) -> None:
     """Write what the checkpoint in `folder` says of the run so far. Raises CheckpointError for a checkpoint that cannot be
     read.
 
-    epochs: those that are done, as in a record. epoch, step: the next update, from 0, of steps_in_epoch in each. objective: mean loss of this epoch so
-    far (nats a window, any penalty included; None at its start). seconds: wall time of all steps, evaluations and saves.
+    epochs: those that are done, as in a record. epoch, step: the next update, from 0, of steps_in_epoch in each.
+    objective: mean loss of this epoch so far (nats a window, any penalty included; None at its start), step_seconds: a
+    step's mean time in it. seconds: wall time of all steps, evaluations and saves.
     """
     saved = checkpoints.load(folder / "checkpoint.pt")
     at = saved["progress"]
