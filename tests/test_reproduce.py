@@ -139,7 +139,6 @@ def test_starts_differ_in_one_factor():
     assert differences("identity-bias", "tied-p-none-bias") == {"identity": True}
     assert differences("clip-1", wild) == {"clip": 1.0}
     assert differences("tied-p-none-bias", wild) == {"penalty": "none"}
-    assert differences("tied-p-none-bias", "tied-p-none") == {"projection_bias": True}
     assert differences("tied-p-frobenius-bias", wild) == {"penalty": "frobenius"}
     small = dataclasses.asdict(EXPERIMENTS["press-wolf-small"].runs["tied-pr-code-bias-s1"])
     assert {k: v for k, v in dataclasses.asdict(runs[f"{wild}-s1"]).items() if small.get(k, v) != v} == {"threads": 1}

@@ -118,7 +118,6 @@ def _press_wolf_start() -> Experiment:
         "offset-zero": new(wild, offset_zero=True), "offset-penalty": new(wild, offset_penalty=1.0),
         "identity-bias": new(wild, identity=True, penalty="none"), "clip-1": new(wild, clip=1.0),
     }  # fmt: skip
-    variants["tied-p-none"] = project(tied, "none", False)
     variants |= {f"tied-p-{penalty}-bias": project(tied, penalty, True) for penalty in ("none", "frobenius")}
     return Experiment(
         "the first steps of the small model: the bias of P, one factor at a time", "0.5", "press-wolf-start/",
