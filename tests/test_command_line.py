@@ -100,9 +100,10 @@ def test_data_fetch_says_where(capsys):
 def test_reproduce_lists_experiments(capsys):
     assert run(["reproduce"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["tying-slice", "press-wolf-small", "vae-mnist"] and "hours" in lines[
-        0
-    ]
+    assert [line.split()[0] for line in lines] == [
+        "tying-slice", "press-wolf-start", "press-wolf-small", "press-wolf-wikitext2", "press-wolf-large", "vae-mnist",
+    ]  # fmt: skip
+    assert all(" hours on " in line for line in lines) and "a GPU: --device cuda" in lines[4]
 
 
 def test_reproduce_passes_its_flags_on(tmp_path, monkeypatch):
@@ -114,10 +115,12 @@ def test_reproduce_passes_its_flags_on(tmp_path, monkeypatch):
 
     monkeypatch.setattr("tiedlib.lab.reproduce.reproduce", stand_in)
     arguments = f"reproduce tying-slice --out {tmp_path} --results {tmp_path}/r --only tied* --seeds 2 --jobs 3"
+    arguments += " --device cuda --steps 7"
     assert run(arguments.split()) == 1
     seen.pop("report")
     assert seen == {
         "name": "tying-slice", "out": tmp_path, "results": tmp_path / "r", "only": "tied*", "seeds": 2, "jobs": 3,
+        "device": "cuda", "steps": 7,
     }  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+import torch
 
 from tiedlib.lab.configuration import TrainConfig, check_precision
 from tiedlib.tying import PRESETS
@@ -86,3 +87,17 @@ def test_bfloat16_needs_the_processor(monkeypatch):
         check_precision("bfloat16")
     monkeypatch.setattr("tiedlib.lab.configuration.has_bfloat16", lambda: True)
     check_precision("bfloat16")
+
+
+def test_bfloat16_on_a_gpu_needs_the_gpu(monkeypatch):
+    monkeypatch.setattr(
+        "tiedlib.lab.configuration.has_bfloat16", lambda: False
+    )  # the processor's is of no matter there
+    for has in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, has=has: has)
+        check_precision("float32", "cuda")
+        if has:
+            check_precision("bfloat16", "cuda")
+        else:
+            with pytest.raises(ValueError, match="precision is 'bfloat16'; this GPU has no instructions for it"):
+                check_precision("bfloat16", "cuda")

@@ -18,6 +18,7 @@ from tiedlib.lab.configuration import TrainConfig
 from tiedlib.lab.records import RecordError
 from tiedlib.lab.reproduce import EXPERIMENTS, Experiment, reproduce, results_folder
 from tiedlib.lab.runs import one
+from tiedlib.lab.starts import StartConfig
 
 TINY = TrainConfig(
     corpus="toy_language", tokens=400, vocabulary_size=50, dim=6, hidden=6, layers=1, epochs=1, batch=4, unroll=10,
@@ -39,9 +40,9 @@ def tiny(monkeypatch):
 def here(monkeypatch):
     """Runs in this process, which is quicker; `test_runs_have_processes_of_their_own` does without."""
 
-    def outcomes(tasks, jobs, report):
+    def outcomes(tasks, jobs, report, **options):
         for run, task in tasks.items():
-            yield run, one(run, task, 1, lambda line: None)
+            yield run, one(run, task, 1, lambda line: None, **options)
 
     monkeypatch.setattr(module, "by_processes", outcomes)
 
@@ -90,6 +91,85 @@ def test_the_small_model_is_the_papers():
     assert runs["tied-s2"] == TrainConfig.from_preset("small", corpus="ptb", tied=True, seed=2)
     bias = runs["tied-pr-code-bias-s1"]
     assert (bias.tied, bias.projection, bias.projection_bias, bias.penalty, bias.seed) == (True, True, True, "code", 1)
+
+
+def test_the_large_model_is_the_papers():
+    """Table 5: dropout 0.65 and 55 epochs; sizes, schedule and start as in the code it rests on."""
+    runs = EXPERIMENTS["press-wolf-large"].runs
+    assert list(runs)[:2] == ["untied-s0", "tied-s0"] and len(runs) == 8
+    large = runs["untied-s0"]
+    assert (
+        large == TrainConfig.from_preset("large", corpus="ptb") and runs["tied-s2"].tied and runs["tied-s2"].seed == 2
+    )
+    assert (large.dropout, large.epochs, large.hidden, large.dim, large.layers) == (0.65, 55, 1500, 1500, 2)
+    assert (large.init_range, large.unroll, large.clip, large.lr, large.batch) == (0.04, 35, 10.0, 1.0, 20)
+    assert [large.lr_factor(i) for i in (0, 14)] == [1.0, 1.0] and large.lr_factor(16) == pytest.approx(1.15**-2)
+    for name, config in runs.items():
+        assert config.precision == ("bfloat16" if "bfloat16" in name else "float32"), name
+        assert config.tied == name.startswith("tied") and not config.projection, name
+
+
+def test_wikitext_has_the_small_model():
+    runs = EXPERIMENTS["press-wolf-wikitext2"].runs
+    small = EXPERIMENTS["press-wolf-small"].runs
+    assert list(runs)[:2] == ["untied-s0", "tied-s0"] and len(runs) == 6
+    assert runs == {name: dataclasses.replace(small[name], corpus="wikitext-2") for name in runs}
+
+
+def test_starts_differ_in_one_factor():
+    """Three seeds of each; whatever is called after the offset differs from the wild start in that alone."""
+    runs = EXPERIMENTS["press-wolf-start"].runs
+    assert set(Counter(name.rsplit("-s", 1)[0] for name in runs).values()) == {3}
+    assert all(type(config) is StartConfig and name.endswith(f"-s{config.seed}") for name, config in runs.items())
+
+    def differences(name, base):
+        a, b = (dataclasses.asdict(runs[f"{n}-s1"]) for n in (name, base))
+        return {key: a[key] for key in a if a[key] != b[key]}
+
+    wild = "tied-p-code-bias"
+    assert differences(wild, "tied-p-code") == {"projection_bias": True}
+    assert differences("tied-p-code", "tied") == {"projection": True, "penalty": "code"}
+    for name, base in (("tied", "untied"), ("tied-p-code", "untied-p-code"), (wild, "untied-p-code-bias")):
+        assert differences(name, base) == {"tied": True}
+    assert [differences(f"offset-lr-{f}", wild) for f in ("0", "0.05", "0.25")] == [
+        {"offset_lr": f} for f in (0.0, 0.05, 0.25)
+    ]
+    assert differences("offset-zero", wild) == {"offset_zero": True}
+    assert differences("offset-penalty", wild) == {"offset_penalty": 1.0}
+    assert differences("identity-bias", wild) == {
+        "identity": True,
+        "penalty": "none",
+    }  # P stays, a penalty does nothing
+    assert differences("clip-1", wild) == {"clip": 1.0}
+    assert differences("tied-p-frobenius-bias", wild) == {"penalty": "frobenius"}
+    small = dataclasses.asdict(EXPERIMENTS["press-wolf-small"].runs["tied-pr-code-bias-s1"])
+    assert {k: v for k, v in dataclasses.asdict(runs[f"{wild}-s1"]).items() if small.get(k, v) != v} == {"threads": 1}
+
+
+def test_a_start_is_made_as_any_run(here, tmp_path, monkeypatch):
+    tiny = StartConfig(**{f.name: getattr(TINY, f.name) for f in dataclasses.fields(TINY)}, steps=5)
+    monkeypatch.setitem(EXPERIMENTS, "tiny", Experiment("", "", "tiny/", {"tied-s0": tiny, "untied-s0": tiny}))
+    lines = []
+    assert reproduce("tiny", tmp_path / "out", tmp_path / "results", report=lines.append)
+    assert names(tmp_path / "results") == ["tiny/tied-s0.json", "tiny/untied-s0.json"] and "loss " in lines[1]
+    record = json.loads((tmp_path / "results" / "tiny" / "tied-s0.json").read_text())
+    assert record["config"] == dataclasses.asdict(tiny) and len(record["first"]) == 5
+
+
+@pytest.mark.parametrize(("name", "options"), [("press-wolf-start", {"steps": 3}), ("vae-mnist", {"device": "cuda"})])
+def test_what_a_run_does_not_know_is_refused(tmp_path, name, options):
+    key, value = next(iter(options.items()))
+    with pytest.raises(ValueError, match=f"{key} is {value!r}; the runs of {name} know no such thing"):
+        reproduce(name, tmp_path, tmp_path, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_device_and_steps_reach_the_runs(tiny, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(module, "by_processes", lambda tasks, jobs, report, **options: iter([seen.append(options)][:0]))
+    reproduce("tiny", tmp_path, tmp_path / "r", report=lambda line: None)
+    reproduce("tiny", tmp_path, tmp_path / "r", device="cuda", steps=4, report=lambda line: None)
+    assert seen == [{}, {"device": "cuda", "steps": 4}]
 
 
 def test_runs_are_chosen_by_pattern_and_seed():
@@ -213,7 +293,7 @@ def test_ctrl_c_stops_every_process_and_saves(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"name": "tying"}, "name is 'tying'; it must be one of tying-slice, press-wolf-small"),
+        ({"name": "tying"}, "name is 'tying'; it must be one of tying-slice, press-wolf-start, press-wolf-small"),
         ({"jobs": 0}, "jobs is 0; it must be at least 1"),
         ({"only": "nothing*"}, r"only is 'nothing\*', seeds None; they must match one of \d+ runs, such as untied-s0"),
         ({"seeds": 0}, "seeds 0; they must match"),
@@ -224,6 +304,13 @@ def test_what_cannot_be_is_refused(tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
         reproduce(arguments.pop("name"), tmp_path, tmp_path, **arguments)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_readme_has_every_experiment_with_its_hours():
+    lines = (Path(module.__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8").splitlines()
+    for name, experiment in EXPERIMENTS.items():
+        start = f"| `{name}` | {len(experiment.runs)} | {experiment.hours} |"
+        assert sum(line.startswith(start) for line in lines) == 1, start
 
 
 def test_records_of_a_checkout_are_in_its_data_folder():

@@ -268,6 +268,21 @@ def test_ctrl_c_finishes_the_step_and_saves_it(tmp_path, step):
     assert numbers(train(TINY, tmp_path)) == numbers(train(TINY))
 
 
+@pytest.mark.parametrize("steps", [5, 22])
+def test_so_many_steps_and_no_more(tmp_path, steps):
+    events = []
+    with pytest.raises(KeyboardInterrupt):
+        train(TINY, tmp_path, on_event=events.append, checkpoint_seconds=1e9, steps=steps)
+    assert sum(isinstance(event, Step) for event in events) == steps
+    progress = checkpoints.load(tmp_path / "checkpoint.pt")["progress"]
+    assert (progress["epoch"], progress["step"]) == ((0, 5) if steps == 5 else (1, 0))
+    assert numbers(train(TINY, tmp_path, steps=44)) == numbers(train(TINY))  # more than are left
+
+
+def test_a_record_says_what_computed():
+    assert train(change(epochs=1))["device"] == "cpu"
+
+
 def test_another_configuration_is_refused_and_nothing_touched(tmp_path):
     with pytest.raises(Killed):
         train(TINY, tmp_path, on_event=until(15), checkpoint_seconds=0.0)

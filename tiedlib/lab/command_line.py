@@ -217,6 +217,9 @@ def _reproduce_flags(parser: _Parser) -> None:
     parser.add_argument("--only", default="*", metavar="GLOB", help="runs whose name matches, such as 'tied-*'")
     parser.add_argument("--seeds", type=int, metavar="INT", help="only the first so many seeds")
     parser.add_argument("--jobs", type=int, default=1, metavar="INT", help="runs at a time (default: 1)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="what computes (default: cpu)")
+    what = "stop each run after so many updates, with a partial record; the same command goes on"
+    parser.add_argument("--steps", type=int, metavar="INT", help=what)
     parser.set_defaults(do=_reproduce)
 
 
@@ -226,12 +229,12 @@ def _reproduce(options: argparse.Namespace) -> int:
     if options.name is None:
         for name, experiment in EXPERIMENTS.items():
             cost = f"{len(experiment.runs)} runs, {experiment.hours} hours on two cores"
-            print(f"{name:18} {cost}: {experiment.description}")
+            print(f"{name:21} {cost}: {experiment.description}")
         return 0
     results = options.results or results_folder() or options.out / "results"
     good = reproduce(
         options.name, options.out, results, only=options.only, seeds=options.seeds, jobs=options.jobs,
-        report=lambda line: print(line, flush=True),
+        device=options.device, steps=options.steps, report=lambda line: print(line, flush=True),
     )  # fmt: skip
     return 0 if good else 1
 

@@ -16,10 +16,10 @@ import torch
 
 from tiedlib.tying import PRESETS
 
-__all__ = ["TrainConfig", "VAEConfig", "check_precision", "has_bfloat16"]
+__all__ = ["TrainConfig", "VAEConfig", "check_precision", "has_bfloat16", "option"]
 
 
-def _option(default: Any, what: str, **limits: Any) -> Any:
+def option(default: Any, what: str, **limits: Any) -> Any:
     """A field of the configuration: default, what it is and in which unit (the flag's help), its limits."""
     return field(default=default, metadata={"help": what, **limits})
 
@@ -28,34 +28,34 @@ def _option(default: Any, what: str, **limits: Any) -> Any:
 class TrainConfig:
     """All that decides the numbers of a run. Raises ValueError, with name, value and rule, for what cannot be."""
 
-    corpus: str = _option("ptb", "name of a data set, or path of a plain text file")
-    tokens: int | None = _option(None, "training tokens, the first so many (none: all)", low=2)
-    vocabulary_size: int | None = _option(None, "words, <unk> among them (none: all)", low=2)
-    dim: int = _option(200, "numbers in an embedding", low=1)
-    hidden: int = _option(200, "numbers in the state of an LSTM layer", low=1)
-    layers: int = _option(2, "LSTM layers", low=1)
-    tied: bool = _option(False, "one matrix for input and output embedding")
-    projection: bool = _option(False, "a matrix P from the last state to the output embedding")
-    projection_bias: bool = _option(False, "a bias for P, as in the authors' code")
-    penalty: str = _option("none", "on P", choices=("none", "code", "frobenius", "spectral", "squared"))
-    penalty_strength: float = _option(0.15, "lambda of the penalty in nats a window (not for code)", low=0.0)
-    dropout: float = _option(0.0, "probability of dropping, non-recurrent connections", low=0.0, below=1.0)
-    init_range: float = _option(0.1, "parameters start uniform in plus or minus this", above=0.0)
-    output_bias: bool = _option(True, "train the output bias b (no: it stays 0)")
-    freeze_input: bool = _option(False, "keep the input embedding at its random start")
-    augmented_alpha: float = _option(0.0, "weight of the augmented loss of Inan et al. (0: without)", low=0.0)
-    augmented_tau: float = _option(1.0, "its temperature", above=0.0)
-    optimizer: str = _option("sgd", "update rule", choices=("sgd", "adam"))
-    lr: float = _option(1.0, "learning rate", above=0.0)
-    clip: float = _option(5.0, "largest norm of the gradient, nats a window", above=0.0)
-    constant_epochs: int = _option(4, "epoch i from 0 runs at lr * decay ** max(i - this, 0)", low=0)
-    decay: float = _option(0.5, "factor on lr for each later epoch", above=0.0, high=1.0)
-    epochs: int = _option(13, "passes over the training text", low=1)
-    batch: int = _option(20, "sequences side by side", low=1)
-    unroll: int = _option(20, "time steps of a window", low=1)
-    seed: int = _option(0, "of all randomness", low=0, high=2**63 - 1)
-    precision: str = _option("float32", "of the products", choices=("float32", "bfloat16"))
-    threads: int | None = _option(None, "processor threads (none: torch's own choice)", low=1)
+    corpus: str = option("ptb", "name of a data set, or path of a plain text file")
+    tokens: int | None = option(None, "training tokens, the first so many (none: all)", low=2)
+    vocabulary_size: int | None = option(None, "words, <unk> among them (none: all)", low=2)
+    dim: int = option(200, "numbers in an embedding", low=1)
+    hidden: int = option(200, "numbers in the state of an LSTM layer", low=1)
+    layers: int = option(2, "LSTM layers", low=1)
+    tied: bool = option(False, "one matrix for input and output embedding")
+    projection: bool = option(False, "a matrix P from the last state to the output embedding")
+    projection_bias: bool = option(False, "a bias for P, as in the authors' code")
+    penalty: str = option("none", "on P", choices=("none", "code", "frobenius", "spectral", "squared"))
+    penalty_strength: float = option(0.15, "lambda of the penalty in nats a window (not for code)", low=0.0)
+    dropout: float = option(0.0, "probability of dropping, non-recurrent connections", low=0.0, below=1.0)
+    init_range: float = option(0.1, "parameters start uniform in plus or minus this", above=0.0)
+    output_bias: bool = option(True, "train the output bias b (no: it stays 0)")
+    freeze_input: bool = option(False, "keep the input embedding at its random start")
+    augmented_alpha: float = option(0.0, "weight of the augmented loss of Inan et al. (0: without)", low=0.0)
+    augmented_tau: float = option(1.0, "its temperature", above=0.0)
+    optimizer: str = option("sgd", "update rule", choices=("sgd", "adam"))
+    lr: float = option(1.0, "learning rate", above=0.0)
+    clip: float = option(5.0, "largest norm of the gradient, nats a window", above=0.0)
+    constant_epochs: int = option(4, "epoch i from 0 runs at lr * decay ** max(i - this, 0)", low=0)
+    decay: float = option(0.5, "factor on lr for each later epoch", above=0.0, high=1.0)
+    epochs: int = option(13, "passes over the training text", low=1)
+    batch: int = option(20, "sequences side by side", low=1)
+    unroll: int = option(20, "time steps of a window", low=1)
+    seed: int = option(0, "of all randomness", low=0, high=2**63 - 1)
+    precision: str = option("float32", "of the products", choices=("float32", "bfloat16"))
+    threads: int | None = option(None, "processor threads (none: torch's own choice)", low=1)
 
     def __post_init__(self) -> None:
         for option in dataclasses.fields(self):
@@ -87,21 +87,21 @@ class TrainConfig:
 class VAEConfig:
     """All that decides the numbers of a run of `tiedlib.lab.variational`. Raises ValueError as `TrainConfig` does."""
 
-    images: str = _option("mnist", "name of a set of images", choices=("mnist", "digits"))
-    pixels: str = _option(
+    images: str = option("mnist", "name of a set of images", choices=("mnist", "digits"))
+    pixels: str = option(
         "static", "bits drawn once, bits drawn anew each epoch, or grey", choices=("static", "dynamic", "grey")
     )
-    held_out: int = _option(10_000, "last training images kept for validation", low=0)
-    hidden: int = _option(400, "units of a hidden layer", low=1)
-    layers: int = _option(1, "hidden layers of encoder and of decoder", low=0)
-    latent: int = _option(20, "latent dimensions", low=1)
-    beta: float = _option(1.0, "weight of the KL term in training", low=0.0)
-    lr: float = _option(1e-3, "learning rate of Adam", above=0.0)
-    batch: int = _option(128, "images in a batch", low=1)
-    epochs: int = _option(20, "passes over the training images", low=1)
-    bound_samples: int = _option(256, "samples of the importance-weighted bound of each test image", low=1)
-    seed: int = _option(0, "of all randomness but the bits drawn once", low=0, high=2**63 - 1)
-    threads: int | None = _option(None, "processor threads (none: torch's own choice)", low=1)
+    held_out: int = option(10_000, "last training images kept for validation", low=0)
+    hidden: int = option(400, "units of a hidden layer", low=1)
+    layers: int = option(1, "hidden layers of encoder and of decoder", low=0)
+    latent: int = option(20, "latent dimensions", low=1)
+    beta: float = option(1.0, "weight of the KL term in training", low=0.0)
+    lr: float = option(1e-3, "learning rate of Adam", above=0.0)
+    batch: int = option(128, "images in a batch", low=1)
+    epochs: int = option(20, "passes over the training images", low=1)
+    bound_samples: int = option(256, "samples of the importance-weighted bound of each test image", low=1)
+    seed: int = option(0, "of all randomness but the bits drawn once", low=0, high=2**63 - 1)
+    threads: int | None = option(None, "processor threads (none: torch's own choice)", low=1)
 
     def __post_init__(self) -> None:
         for option in dataclasses.fields(self):
@@ -144,9 +144,11 @@ def _check_together(config: TrainConfig) -> None:
         )
 
 
-def check_precision(precision: str) -> None:
-    """Raise ValueError for a precision that this machine's processor lacks."""
-    if precision == "bfloat16" and not has_bfloat16():
+def check_precision(precision: str, device: str = "cpu") -> None:
+    """Raise ValueError for a precision that this machine's processor, or with device "cuda" its GPU, lacks."""
+    if precision == "bfloat16" and device == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        raise ValueError("precision is 'bfloat16'; this GPU has no instructions for it, use float32")
+    if precision == "bfloat16" and device == "cpu" and not has_bfloat16():
         raise ValueError("precision is 'bfloat16'; this processor has no instructions for it, use float32")
 
 

@@ -95,6 +95,10 @@ class Group:
             raise found[1]
         return found[0]
 
+    def name(self) -> str:
+        """What computes: "cpu", or the GPU's name."""
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
+
     def random_state(self) -> Tensor:
         """Of the generator that dropout draws from."""
         return torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else torch.get_rng_state()

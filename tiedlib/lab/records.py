@@ -134,7 +134,7 @@ def load_records(prefix: str) -> dict[str, dict[str, Any]]:
     return {
         name: read(path)
         for name, path in found.items()
-        if name.startswith(prefix) and not path.stem.endswith("embeddings")
+        if name.startswith(prefix) and not path.stem.endswith(("embeddings", ".partial"))
     }
 
 

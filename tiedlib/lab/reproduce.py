@@ -18,6 +18,7 @@ from tiedlib.lab import checkpoints, records
 from tiedlib.lab.configuration import TrainConfig, VAEConfig
 from tiedlib.lab.embeddings import compare_embeddings
 from tiedlib.lab.runs import Config, Task, by_processes, make
+from tiedlib.lab.starts import StartConfig
 
 __all__ = ["EXPERIMENTS", "Experiment", "reproduce", "results_folder"]
 
@@ -75,7 +76,7 @@ def _tying_slice() -> Experiment:
         others |= pair(f"augmented-{tau:g}", augmented_alpha=alpha, augmented_tau=tau)
     runs = {**_seeds(core, range(5)), **_seeds(controls, range(5)), **_seeds(others, range(3))}
     return Experiment(
-        "tying on a slice of the Penn Treebank: variants, controls, optimizers", "1", "tying-slice/", runs
+        "tying on a slice of the Penn Treebank: variants, controls, optimizers", "1.5", "tying-slice/", runs
     )
 
 
@@ -94,8 +95,57 @@ def _press_wolf_small() -> Experiment:
                 )
     runs = _seeds(variants, range(3))
     return Experiment(
-        "Press & Wolf 2016, table 6: the small model on the Penn Treebank", "6 to 15", "press-wolf-small-", runs
+        "Press & Wolf 2016, table 6: the small model on the Penn Treebank", "16 to 32", "press-wolf-small-", runs
     )
+
+
+def _press_wolf_start() -> Experiment:
+    """The first steps of the small model, and what the bias of P has to do with them: one factor at a time."""
+    new = dataclasses.replace
+    # one thread each, so that the rounding does not depend on the machine's cores
+    untied = StartConfig.from_preset("small", corpus="ptb", threads=1)
+    tied = new(untied, tied=True)
+
+    def project(config: TrainConfig, penalty: str, bias: bool) -> Any:
+        return new(config, projection=True, projection_bias=bias, penalty=penalty)
+
+    wild = project(tied, "code", True)
+    variants = {"tied": tied, "tied-p-code": project(tied, "code", False), "tied-p-code-bias": wild}
+    variants |= {f"offset-lr-{factor:g}": new(wild, offset_lr=factor) for factor in (0.0, 0.05, 0.25)}
+    variants |= {
+        "untied": untied, "untied-p-code": project(untied, "code", False),
+        "untied-p-code-bias": project(untied, "code", True),
+        "offset-zero": new(wild, offset_zero=True), "offset-penalty": new(wild, offset_penalty=1.0),
+        "identity-bias": new(wild, identity=True, penalty="none"), "clip-1": new(wild, clip=1.0),
+    }  # fmt: skip
+    variants["tied-p-frobenius-bias"] = project(tied, "frobenius", True)
+    return Experiment(
+        "the first steps of the small model: the bias of P, one factor at a time", "0.5 to 1", "press-wolf-start/",
+        _seeds(variants, range(3)),
+    )  # fmt: skip
+
+
+def _press_wolf_wikitext2() -> Experiment:
+    """The small model on WikiText-2, for which the paper prints nothing; sizes and schedule stay those of the Penn Treebank."""
+    untied = TrainConfig.from_preset("small", corpus="wikitext-2")
+    variants = {"untied": untied, "tied": dataclasses.replace(untied, tied=True)}
+    return Experiment(
+        "the small model of Press & Wolf on WikiText-2", "40", "press-wolf-wikitext2-", _seeds(variants, range(3))
+    )
+
+
+def _press_wolf_large() -> Experiment:
+    """Table 5 of Press & Wolf: Large and Large + WT. Drop probability 0.65 and 55 epochs are in the paper; the start in ±0.04,
+    windows of 35, clip 10 and the schedule are in the code it rests on, the preset "large". The last runs multiply in bfloat16
+    (torch's autocast; weights, sums and the state of SGD stay float32) and say so in their name and in their record."""
+    new = dataclasses.replace
+    untied = TrainConfig.from_preset("large", corpus="ptb")
+    variants = {"untied": untied, "tied": new(untied, tied=True)}
+    mixed = {f"{name}-bfloat16": new(config, precision="bfloat16") for name, config in variants.items()}
+    return Experiment(
+        "Press & Wolf 2016, table 5: the large model on the Penn Treebank (a GPU: --device cuda)", "600", "press-wolf-large-",
+        {**_seeds(variants, range(3)), **_seeds(mixed, range(1))},
+    )  # fmt: skip
 
 
 def _vae_mnist() -> Experiment:
@@ -105,12 +155,17 @@ def _vae_mnist() -> Experiment:
     grey = new(static, pixels="grey", held_out=0, epochs=10)  # that example's ten epochs over all training images
     variants = {"static": static, "dynamic": new(static, pixels="dynamic"), "grey": grey}
     runs = {"plane-s0": new(static, latent=2), **_seeds(variants, range(3))}
-    return Experiment("a variational auto-encoder on MNIST: bits, grey pixels, a latent plane", "1", "vae-mnist/", runs)
+    return Experiment(
+        "a variational auto-encoder on MNIST: bits, grey pixels, a latent plane", "2.5", "vae-mnist/", runs
+    )
 
 
 EXPERIMENTS: dict[str, Experiment] = {
     "tying-slice": _tying_slice(),
+    "press-wolf-start": _press_wolf_start(),
     "press-wolf-small": _press_wolf_small(),
+    "press-wolf-wikitext2": _press_wolf_wikitext2(),
+    "press-wolf-large": _press_wolf_large(),
     "vae-mnist": _vae_mnist(),
 }
 
@@ -129,12 +184,17 @@ def reproduce(
     only: str = "*",
     seeds: int | None = None,
     jobs: int = 1,
+    device: str = "cpu",
+    steps: int | None = None,
     report: Callable[[str], None] = print,
 ) -> bool:
-    """Make the missing records of experiment `name`: checkpoints below `out`, records in `results`, `jobs` at a time.
+    """Make the missing records of experiment `name`: checkpoints below `out`, records in `results`, `jobs` at a time, on
+    `device` "cpu" or "cuda".
 
-    report gets a line for each epoch and each run. True where all went well; a run that fails is
-    reported, and the others go on. Raises ValueError for an unknown name or a pattern that matches no run.
+    With `steps`, each run makes so many updates more, and one that is then not at its end leaves a partial record (see
+    `tiedlib.lab.partial`). report gets a line for each epoch and each run. True where all went well; a run that fails or is
+    stopped is reported, and the others go on. Raises ValueError for an unknown name or a pattern that matches no run, and for
+    a device or steps where the runs know none.
     """
     if name not in EXPERIMENTS:
         raise ValueError(f"name is {name!r}; it must be one of {', '.join(EXPERIMENTS)}")
@@ -151,7 +211,12 @@ def reproduce(
         run: Task(config, out / name / run, results / f"{experiment.prefix}{run}.json")
         for run, config in chosen.items()
     }
-    good = make(name, tasks, lambda missing: by_processes(missing, jobs, report), report)
+    more = {key: value for key, value in (("device", device), ("steps", steps)) if value not in ("cpu", None)}
+    if more and not all(type(config) is TrainConfig for config in chosen.values()):
+        raise ValueError(
+            f"{', '.join(f'{k} is {v!r}' for k, v in more.items())}; the runs of {name} know no such thing"
+        )
+    good = make(name, tasks, lambda missing: by_processes(missing, jobs, report, **more), report)
     _write_embeddings(experiment, out / name, results)
     return good
 

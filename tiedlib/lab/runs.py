@@ -18,16 +18,22 @@ from typing import Any
 
 import torch
 
-from tiedlib.lab import checkpoints, records
+from tiedlib.lab import checkpoints, partial, records
 from tiedlib.lab.configuration import TrainConfig, VAEConfig
+from tiedlib.lab.starts import StartConfig, train_start
 from tiedlib.lab.training import Start, train
 from tiedlib.lab.variational import train_vae
 
 __all__ = ["FIGURES", "Config", "Say", "Task", "by_processes", "make", "one"]
 
-Config = TrainConfig | VAEConfig  # of a language model, or of a variational auto-encoder
+Config = TrainConfig | VAEConfig  # of a language model (a StartConfig is one too), or of a variational auto-encoder
 Say = Callable[[str], None]  # is given a line of what goes on
-FIGURES = {TrainConfig: "perplexity", VAEConfig: "elbo"}  # what is reported of train, valid and test
+FIGURES = {
+    TrainConfig: "perplexity",
+    VAEConfig: "elbo",
+    StartConfig: "loss",
+}  # what is reported of train, valid and test
+BEGIN: dict[type, Callable[..., dict[str, Any]]] = {TrainConfig: train, VAEConfig: train_vae, StartConfig: train_start}
 _SPAWN = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
 
 
@@ -120,7 +126,7 @@ def one(run: str, task: Task, threads: int, say: Say, **options: Any) -> Any:
         elif isinstance(event, dict):
             say(_epoch(run, figure, event))
 
-    begin: Any = train if isinstance(config, TrainConfig) else train_vae
+    begin = BEGIN[type(config)]
     try:
         try:
             outcome: Any = begin(config, folder, on_event=on_event, **options)
@@ -129,7 +135,10 @@ def one(run: str, task: Task, threads: int, say: Say, **options: Any) -> Any:
             outcome = begin(config, folder, on_event=on_event, **options)
         if task.record != folder / "record.json":  # there it is already
             records.save_record(task.record, outcome)
+        partial.remove(task.record)
     except KeyboardInterrupt:
+        if options.get("steps") is not None:
+            partial.save(task.record, folder)
         return f"stopped and saved in {folder}"
     except (RuntimeError, ValueError, ArithmeticError, OSError, MemoryError) as error:
         return " ".join(f"{type(error).__name__}: {error}".split())
@@ -143,7 +152,7 @@ def _epoch(run: str, figure: str, row: Mapping[str, Any]) -> str:
 
 
 def _summary(record: Mapping[str, Any]) -> str:
-    figure = next(figure for figure in FIGURES.values() if f"test_{figure}" in record)
-    found = {part: record[f"{part}_{figure}"] for part in ("train", "valid", "test")}
+    figure = next(figure for figure in FIGURES.values() if f"train_{figure}" in record)
+    found = {part: record.get(f"{part}_{figure}") for part in ("train", "valid", "test")}
     figures = ", ".join(f"{value:.2f} {part}" for part, value in found.items() if value is not None)
     return f"{figure} {figures}; {record['seconds']:.0f} s"

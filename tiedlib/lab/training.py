@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tiedlib import matrix_products
+from tiedlib import arguments, matrix_products
 from tiedlib.lab import checkpoints, distributed, records
 from tiedlib.lab.configuration import TrainConfig, check_precision
 from tiedlib.lab.data import Corpus, contiguous_batches, load_corpus, windows
@@ -57,13 +57,15 @@ def train(
     checkpoint_seconds: float = 120.0,
     device: str = "cpu",
     patience: float = 0.0,
+    steps: int | None = None,
 ) -> dict[str, Any]:
     """Train, evaluate, and return the record (see `tiedlib.lab.records`), whose numbers are those of the final model.
 
     With a folder `out`: a checkpoint after every epoch and every `checkpoint_seconds`, and record.json at the end. A
     call with the same configuration goes on where the last one stopped, to the same bits; a finished run is returned as
     it is. A damaged file gets another name, which `Start` tells, and the run begins anew. Ctrl-C finishes the step, saves,
-    and raises KeyboardInterrupt. `on_event` gets a `Start`, a `Step` for each update and a dict for each epoch.
+    and raises KeyboardInterrupt, and so does the last of `steps` updates of this call. `on_event` gets a `Start`, a `Step`
+    for each update and a dict for each epoch.
 
     The state is carried over windows and is zero at the start of each epoch and evaluation. All randomness comes from
     `config.seed`. Below torchrun the processes share the batch's rows (see `tiedlib.lab.distributed`); each draws its own
@@ -71,7 +73,9 @@ def train(
     Raises CheckpointError for a folder in use or of another run; FloatingPointError where the loss or a weight is no longer
     finite (the last good checkpoint stays); ValueError for a batch that the processes cannot share; what `load` raises.
     """
-    check_precision(config.precision)
+    check_precision(config.precision, device)
+    if steps is not None:
+        arguments.whole("steps", steps)
     corpus = load_corpus(config.corpus, **config.cuts())
     with ExitStack() as held:
         group = held.enter_context(distributed.processes(device))
@@ -84,7 +88,7 @@ def train(
         on_event(Start(*size, run.progress, finished=run.record is not None, notes=notes))
         if run.record is None:
             try:
-                for event in run.events(checkpoint_seconds, stop):
+                for event in run.events(checkpoint_seconds, stop, steps):
                     on_event(event)
                 run.finish()
             except FloatingPointError as error:
@@ -188,7 +192,7 @@ class _Run:
             "optimizer": self.optimizer.state_dict(), "scheduler": self.scheduler.state_dict(),
             "progress": vars(self.progress), "rng": self.group.random_state(), "threads": torch.get_num_threads(),
             "kernel": matrix_products.kernel(), "vocabulary": self.corpus.vocabulary.to_list(),
-            "unit": self.corpus.unit, "epochs": self.epochs,
+            "unit": self.corpus.unit, "epochs": self.epochs, "steps": len(self.batches),
             "clock": {"started": self.started, "seconds": self.seconds(), "stepping": self.stepping},
             "record": self.record, "device": self.group.device.type,
         }  # fmt: skip
@@ -207,9 +211,10 @@ class _Run:
         """Wall seconds of the run, those before it was taken up again among them."""
         return self.earlier + time.perf_counter() - self.since
 
-    def events(self, checkpoint_seconds: float, stop: threading.Event) -> Iterator[Event]:
-        """The events of `fit`, an epoch's as the dict that the record keeps; saves, and stops where `stop` is set."""
-        config, saved, before = self.config, time.monotonic(), time.perf_counter()
+    def events(self, checkpoint_seconds: float, stop: threading.Event, most: int | None) -> Iterator[Event]:
+        """The events of `fit`, an epoch's as the dict that the record keeps; saves, and stops where `stop` is set, or after
+        `most` updates."""
+        config, saved, before, done = self.config, time.monotonic(), time.perf_counter(), 0
         steps = fit(
             self.objective, self.batches, self.optimizer, loss=window_loss(self.group.whole), epochs=config.epochs,
             clip=config.clip, scheduler=self.scheduler, stateful=True, progress=self.progress,
@@ -223,10 +228,13 @@ class _Run:
                 self.stepping = 0.0
             else:
                 self.norm = event.gradient_norm
+                done += 1
             yield self.epochs[-1] if isinstance(event, Epoch) else event
             # after a pass's last step the scheduler has still to move, so that moment is left to the epoch's event
             if isinstance(event, Epoch) or event.progress.step < len(self.batches):
-                stopped, due = self.group.any(stop.is_set(), time.monotonic() - saved > checkpoint_seconds)
+                stopped, due = self.group.any(
+                    stop.is_set() or done == most, time.monotonic() - saved > checkpoint_seconds
+                )
                 if isinstance(event, Epoch) or stopped or due:
                     self.save()
                     saved = time.monotonic()
@@ -269,6 +277,7 @@ class _Run:
             "test_perplexity": None if corpus.test is None else self.perplexity(corpus.test, EVALUATION_BATCH),
             "epochs": self.epochs,
             "parameters": self.parameters,
+            "device": self.group.name(),
             "embeddings": embedding_scores(self.model.cpu(), corpus),
             **({"processes": self.group.size} if self.group.size > 1 else {}),
         }
