@@ -167,7 +167,14 @@ def graded(built: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[
         folder = tmp_path_factory.mktemp(name)
         for kind in ("solutions", "student"):
             (folder / f"{kind}.ipynb").write_bytes((built / kind / f"{name}.ipynb").read_bytes())
-        results = grade(built / "autograder" / f"{name}.zip", folder, folder / "grades", jobs=1, limits=Limits(), report=lambda line: None)
+        results = grade(
+            built / "autograder" / f"{name}.zip",
+            folder,
+            folder / "grades",
+            jobs=1,
+            limits=Limits(),
+            report=lambda line: None,
+        )
         found |= {(name, Path(r["file"]).stem): r for r in results}
     return found
 
