@@ -167,7 +167,7 @@ def test_the_run_without_zeros_is_as_the_answers_to_problem_4_say() -> None:
 
 
 def test_the_run_turns_where_problem_6_says() -> None:
-    """Both sides of the formula, on the bowl itself; and on the digits, where the loss has next to no curvature."""
+    """Both sides of the formula, on the bowl itself, and on the digits at the curvature that the notebook prints."""
     space: dict[str, Any] = homework("regularization").solved()
     for lr, curvature in ((0.1, 1.0), (0.01, 30.0), (0.5, 0.0)):
         for share, converges in ((0.98, True), (1.02, False)):
@@ -177,7 +177,20 @@ def test_the_run_turns_where_problem_6_says() -> None:
             assert (abs(theta) < 1e-6) == converges
     length = space["length_of_weights"]
     assert length(0.1, 5.0, 30) < length(0.1, 1.0, 30) < length(0.1, 0.01, 30)
-    assert length(0.1, 9.5, 200) < 1 < 1e3 < length(0.1, 12.0, 30)
+    assert length(0.1, 12.0, 30) > 1e3
+    turns = space["largest_strength"](0.1, space["largest"])
+    weights = torch.zeros(
+        64, 10, dtype=torch.float64
+    )  # Hessian there: largest eigenvalue by autograd, along one direction
+
+    def loss(w: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(space["digits"] @ w, space["labels"])
+
+    pixels = torch.linalg.eigh(space["digits"].T @ space["digits"])[1][:, -1]
+    way = torch.outer(pixels, torch.tensor([1.0, -1.0, *[0.0] * 8], dtype=torch.float64) / 2**0.5)
+    curved = torch.autograd.functional.vhp(loss, weights, way)[1]
+    assert torch.allclose(curved, space["largest"] * way, atol=1e-12)
+    assert length(0.1, 0.99 * turns, 400) < length(0.1, 0.99 * turns, 4) < length(0.1, 1.02 * turns, 400)
 
 
 @pytest.mark.parametrize("sum_of_losses", [True, False])
