@@ -21,7 +21,7 @@ from functools import lru_cache
 from inspect import CO_OPTIMIZED
 from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FrameType, FunctionType, ModuleType
-from typing import Any
+from typing import Any, no_type_check
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -122,7 +122,10 @@ _watched = lru_cache(maxsize=64)(_Watched)
 
 
 class _Watch:
-    """The profile function: `seen` is the sentence about the first forbidden call."""
+    """The profile function: `seen` is the sentence about the first forbidden call.
+
+    It runs at every call of the code under check, so the checks of shapes that the tests add are kept away from it.
+    """
 
     def __init__(self, things: tuple[Any, ...]) -> None:
         self.seen, self.over = "", False
@@ -147,10 +150,12 @@ class _Watch:
         if not self.seen and sys.getprofile() is not self:
             self.seen = "your code took away what watches it, which a checked function may not do"
 
+    @no_type_check
     def refuse(self, found: str) -> None:
         self.seen = self.seen or found
         raise Forbidden(self.seen)
 
+    @no_type_check
     def __call__(self, frame: FrameType, event: str, arg: Any) -> None:
         if self.over:
             return
@@ -163,6 +168,7 @@ class _Watch:
         if found:
             self.refuse(found)
 
+    @no_type_check
     def _python(self, frame: FrameType) -> str:
         code = frame.f_code
         if code.co_filename.endswith(("torch/_ops.py", "torch\\_ops.py")) and code.co_name == "__call__":
@@ -183,6 +189,7 @@ class _Watch:
             return f"your code calls {code.co_qualname}, which a checked function may not do"
         return ""
 
+    @no_type_check
     def called(self, function: Any) -> str:
         """Of a function that torch's mode has seen: the sentence, or nothing."""
         code = getattr(function, "__code__", None)
@@ -190,6 +197,7 @@ class _Watch:
         asked = f"your code calls {name}, which is what you are asked to write"
         return asked if name else self._builtin(function)
 
+    @no_type_check
     def _builtin(self, function: Any) -> str:
         name = getattr(function, "__name__", "")
         if name in self.compiled and _of_torch(function):
@@ -204,6 +212,7 @@ class _Mode(TorchFunctionMode):
         super().__init__()
         self.watch = watch
 
+    @no_type_check
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if found := self.watch.called(func):
             self.watch.refuse(found)
@@ -214,6 +223,7 @@ def _below(filename: str, watched: str) -> bool:
     return filename.startswith(watched) if watched.endswith(os.sep) else filename == watched
 
 
+@no_type_check
 def _key(code: CodeType) -> tuple[Any, ...]:
     """The same for a copy under another name or file; another line or column of source makes it another."""
     return (code.co_code, code.co_linetable, code.co_firstlineno)
@@ -226,6 +236,7 @@ def _filled(cell: Any) -> bool:
         return False
 
 
+@no_type_check
 def _of_torch(function: Any) -> bool:
     owner = getattr(function, "__self__", None)
     kind = owner if isinstance(owner, type) else type(owner)
