@@ -42,10 +42,10 @@ def check_parameters(parameters: Any, secret: str | None = None) -> None:
     """C·H once or twice, layers of 8H² + 4H, C biases of the output."""
 
     def form(
-        embeddings: Callable[[bool], float] = lambda tied: 1 if tied else 2, stacks: int = 1, matrices: int = 8,
+        embeddings: Callable[[bool], int] = lambda tied: 1 if tied else 2, stacks: int = 1, matrices: int = 8,
         biases: int = 4, output: Callable[[bool], int] = lambda tied: 1,
-    ) -> Callable[..., float]:  # fmt: skip
-        def count(vocab: int, width: int, layers: int, tied: bool) -> float:
+    ) -> Callable[..., int]:  # fmt: skip
+        def count(vocab: int, width: int, layers: int, tied: bool) -> int:
             lstm = stacks * layers * (matrices * width * width + biases * width)
             return embeddings(tied) * vocab * width + lstm + output(tied) * vocab
 

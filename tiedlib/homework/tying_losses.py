@@ -5,7 +5,7 @@ the notes (claims `projection-regularization`, `pr-lambda`, `same-hyperparameter
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 import tiedlib.linear_cross_entropy
 import tiedlib.regularization
 import tiedlib.tying
-from tiedlib.homework.checks import Mistake, check_function, numbers
+from tiedlib.homework.checks import Mistake, check_function, check_that, numbers
 
 __all__ = ["check_augmented_loss", "check_penalties", "check_perplexity", "draw"]
 
@@ -25,8 +25,9 @@ _NORMS = (
     *(torch.linalg.vector_norm, torch.linalg.matrix_norm, torch.frobenius_norm, torch.dist, torch.cdist),
 )
 _LOSSES = (
-    *(tiedlib.tying.augmented_loss, tiedlib.linear_cross_entropy, F.cross_entropy, F.nll_loss, F.kl_div),
-    *(torch.kl_div, torch.nn.modules.loss, torch.distributions.kl),
+    *(tiedlib.tying.augmented_loss, tiedlib.linear_cross_entropy, F.cross_entropy, F.nll_loss, F.kl_div, torch.kl_div),
+    *(torch._C._nn.cross_entropy_loss, torch._C._nn.nll_loss_nd, torch.distributions.kl),
+    torch._C._nn.nll_loss,  # type: ignore[attr-defined]
 )
 
 
@@ -36,25 +37,33 @@ def draw(secret: str | None, what: str, *shapes: tuple[int, ...]) -> list[Tensor
     return [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
 
 
+def _check_scalar(name: str, answer: Any, case: tuple[Any, ...], forbid: Sequence[Any]) -> None:
+    """answer(*case) is one number that a gradient can be taken of, before all else is tried."""
+    seen: list[Any] = []
+
+    def run(*given: Any) -> Any:
+        live = [x.requires_grad_() if isinstance(x, Tensor) and x.is_floating_point() else x for x in given]
+        seen.append(answer(*live))
+        return seen[-1]
+
+    check_function(name, run if callable(answer) else answer, lambda *_: seen[-1], [case], forbid=forbid)
+    shape = f"shape {tuple(seen[-1].shape)}" if isinstance(seen[-1], Tensor) else f"a {type(seen[-1]).__name__}"
+    check_that(shape == "shape ()", f"{name} returns {shape}; it must be one number, in a tensor of shape ()")
+    check_that(
+        seen[-1].requires_grad, f"{name} is cut off from its arguments: no gradient can be taken of what it returns"
+    )
+
+
 def check_penalties(paper_penalty: Any, code_penalty: Any, secret: str | None = None) -> None:
     """0.15 ‖P‖_F, and ½‖P‖²_F / (6.5 B T), what the authors' code comes to beside a mean per token; with gradients."""
 
-    def graded(penalty: Callable[..., Any]) -> Callable[..., Any]:
+    def graded(penalty: Callable[..., Tensor]) -> Callable[..., Any]:
         def run(P: Tensor, *size: str) -> Any:
             P = P.clone().requires_grad_()
             value = penalty(P, *size)
-            if not isinstance(value, Tensor) or value.shape != ():
-                return value
-            return value, (torch.autograd.grad(value, P)[0] if value.requires_grad else "no gradient")
+            return value, torch.autograd.grad(value, P)[0]
 
         return run
-
-    def cut(value: Callable[..., Tensor]) -> list[Mistake]:  # with .item() or float, detach() or .data
-        says = "it is cut off from P: without a gradient the penalty does nothing. Return a tensor, made of P by torch"
-        return [
-            Mistake(lambda *case: value(*case).item(), says),
-            Mistake(lambda *case: (value(*case), "no gradient"), says),
-        ]
 
     def code(half: float = 0.5, batch: bool = True, time: bool = True, factor: float = 6.5, power: int = 2) -> Any:
         def value(P: Tensor, size: str) -> Tensor:
@@ -71,9 +80,10 @@ def check_penalties(paper_penalty: Any, code_penalty: Any, secret: str | None = 
         return 0.15 * torch.linalg.vector_norm(P)
 
     P, Q = draw(secret, "penalties", (4, 4), (3, 3))
+    _check_scalar("paper_penalty", paper_penalty, (P,), _NORMS)
     check_function(
         "paper_penalty",
-        graded(paper_penalty) if callable(paper_penalty) else paper_penalty,
+        graded(paper_penalty),
         graded(frobenius),
         [(P,), (0.1 * Q,)],
         mistakes=[
@@ -92,14 +102,14 @@ def check_penalties(paper_penalty: Any, code_penalty: Any, secret: str | None = 
                 "their mean"),
             Mistake(graded(lambda P: 0.15 * P.abs().sum()), "this is the sum of the absolute values: L1. Square, sum, "
                 "root"),
-            *cut(frobenius),
         ],
         forbid=_NORMS,
         show=secret is None,
     )  # fmt: skip
+    _check_scalar("code_penalty", code_penalty, (P, "small"), _NORMS)
     check_function(
         "code_penalty",
-        graded(code_penalty) if callable(code_penalty) else code_penalty,
+        graded(code_penalty),
         graded(code()),
         [(P, "small"), (Q, "large"), (0.1 * P, "medium")],
         mistakes=[
@@ -126,7 +136,6 @@ def check_penalties(paper_penalty: Any, code_penalty: Any, secret: str | None = 
                 graded(lambda P, size: 0.15 * P.square().sum()),
                 "this is 0.15 times the square, beside a mean per token: hundreds of times what the authors' code does",
             ),
-            *cut(code()),
         ],
         forbid=_NORMS,
         show=secret is None,
@@ -140,8 +149,6 @@ def check_augmented_loss(augmented_loss: Any, secret: str | None = None) -> None
         def run(z: Tensor, o: Tensor, L: Tensor, alpha: float, tau: float) -> Any:
             z, L = z.clone().requires_grad_(), L.clone().requires_grad_()
             J = loss(z, o, L, alpha, tau)
-            if not isinstance(J, Tensor) or J.shape != () or not J.requires_grad:
-                return J
             return J, *torch.autograd.grad(J, (z, L), allow_unused=True, materialize_grads=True)
 
         return run
@@ -168,9 +175,10 @@ def check_augmented_loss(augmented_loss: Any, secret: str | None = None) -> None
     z, L = draw(secret, "augmented", (3, 6), (6, 4))
     o = torch.tensor([1, 5, 0])
     usual = [(z, o, L, 0.7, 2.0), (z[:2], o[:2], 0.6 * L, 3.0, 0.5), (z, o, L, 0.0, 1.5)]
+    _check_scalar("augmented_loss", augmented_loss, usual[0], _LOSSES)
     check_function(
         "augmented_loss",
-        graded(augmented_loss) if callable(augmented_loss) else augmented_loss,
+        graded(augmented_loss),
         form(),
         usual,
         mistakes=[
