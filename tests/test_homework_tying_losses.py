@@ -18,25 +18,26 @@ def augmented_loss(logits, target, L, alpha, tau):
 READY = "\ndef augmented_loss(logits, target, L, alpha, tau):\n    return {}"
 PAIRS = """
 def perplexity(S, sentences, width):
+    cost = (-(S @ S.T).log_softmax(1)).tolist()
     nats = []
-    for s in sentences:
+    for s in [words.tolist() for words in sentences]:
         nats.append([])
         for t in range(len(s)):
             for j in range(max(0, t - width), min(len(s), t + width + 1)):
                 if j != t:
-                    nats[-1].append(-torch.log_softmax(S @ S[s[t]], 0)[s[j]])
-    return torch.stack([n for some in nats for n in some]).mean().exp().item()
+                    nats[-1].append(cost[s[t]][s[j]])
+    return torch.tensor([n for some in nats for n in some]).double().mean().exp().item()
 """
-MEANS = "means = torch.stack([torch.stack(some).mean() for some in nats if some])"
-END = "return torch.stack([n for some in nats for n in some]).mean().exp().item()"
+MEANS = "means = torch.tensor([sum(some) / len(some) for some in nats if some]).double()"
+END = "return torch.tensor([n for some in nats for n in some]).double().mean().exp().item()"
 CBOW = """
 def perplexity(S, sentences, width):
     nats = []
-    for s in sentences:
+    for s in [words.tolist() for words in sentences]:
         for t in range(len(s)):
             around = [s[j] for j in range(max(0, t - width), min(len(s), t + width + 1)) if j != t]
             if around:
-                h = torch.stack([S[j] for j in around]).mean(0)
+                h = S[around].mean(0)
                 nats.append(-torch.log_softmax(S @ h, 0)[s[t]])
     return torch.stack(nats).mean().exp().item()
 """
@@ -57,7 +58,7 @@ WRONG = [
     ("q4", TEXT.format("0.15 * (P**2).sum()"), "root is missing"),
     ("q4", TEXT.format("(P**2).sum().sqrt()"), "λ is missing"),
     ("q4", TEXT.format("(P**2).sum().sqrt() / 6.5"), "code's factor"),
-    ("q4", TEXT.format("0.15 * (P**2).mean().sqrt()"), "not their mean"),
+    ("q4", TEXT.format("0.15 * (P**2).mean().sqrt()"), "you took their mean"),
     ("q4", TEXT.format("0.15 * P.abs().sum()"), "L1"),
     ("q4", TEXT.format("0.15 * (P**2).sum().sqrt().item()"), "returns a float"),
     ("q4", TEXT.format("0.15 * (P.detach() ** 2).sum().sqrt()"), "cut off from its arguments"),
@@ -90,10 +91,10 @@ WRONG = [
     ("q5", loss("(logits / tau)", "logits"), "compares with the plain prediction"),
     ("q5", loss("(logits / tau)", "logits").replace("E.T / tau", "E.T"), "there is no temperature"),
     ("q5", loss("L.detach()", "L"), "flows into L through the target"),
-    ("q5", loss("(soft - hat)", "-hat"), "subtracts the entropy"),
+    ("q5", loss("(soft - hat)", "-hat"), "subtracts ỹ's entropy"),
     ("q5", loss("soft.exp() * (soft - hat)", "hat.exp() * (hat - soft)"), "wrong way round"),
     ("q5", loss("alpha * kl", "kl"), "α is missing"),
-    ("q5", loss("alpha * kl", "alpha * tau * kl"), "Use α"),
+    ("q5", loss("alpha * kl", "alpha * tau * kl"), "is in α already"),
     ("q5", loss(".mean()", ".sum()"), "rows are summed"),
     ("q5", loss("L.detach()", "L.detach() / L.detach().square().sum(1, keepdim=True).sqrt()"), "you take cosines"),
     ("q5", LOSS.replace("log_softmax(-1)", "softmax(-1).log()"), "not finite"),
@@ -123,8 +124,8 @@ WRONG = [
     ("q6", pairs("return ", "return 2 ** ").replace(".mean().exp()", ".mean()"), "belongs to bits"),
     ("q6", pairs(".mean().exp()", ".mean().neg().exp()"), "must fall when the model gets better"),
     ("q6", pairs("if j != t", "if True"), "its own neighbour"),
-    ("q6", pairs("max(0, t - width)", "t + 1"), "stand on both sides"),
-    ("q6", pairs("-torch.log_softmax", "torch.log_softmax"), "must fall when the model gets better"),
+    ("q6", pairs("max(0, t - width)", "t + 1"), "you take one side"),
+    ("q6", pairs("(-(S", "((S"), "must fall when the model gets better"),
     ("q6", pairs(END, "..."), "returns nothing yet"),
     ("q6", pairs(END, "return nats"), "not right yet"),
     ("q6", pairs("nats = []", "nats = []\n    S -= S.mean()"), "changes its arguments in place"),
@@ -142,8 +143,8 @@ RIGHT = [
     ("q5", loss("return (ce + alpha * kl).mean()", "return sum(c + alpha * k for c, k in zip(ce, kl)) / len(ce)")),
     ("q6", PAIRS),
     ("q6", pairs(".exp().item()", ".exp()")),
-    ("q6", pairs("-torch.log_softmax(S @ S[s[t]], 0)[s[j]]", "nn.functional.cross_entropy((S @ S[s[t]])[None], s[j][None])")),
-    ("q6", pairs(END, "flat = [n.item() for some in nats for n in some]\n    return math.prod(math.exp(n / len(flat)) for n in flat)")),
+    ("q6", "def perplexity(S, sentences, width):\n    read, near = [], []\n    for s in sentences:\n        for k in range(1, width + 1):\n            read += [s[:-k], s[k:]]\n            near += [s[k:], s[:-k]]\n    return nn.functional.cross_entropy(S[torch.cat(read)] @ S.T, torch.cat(near)).exp()"),
+    ("q6", pairs(END, "flat = [n for some in nats for n in some]\n    return math.prod(math.exp(n / len(flat)) for n in flat)")),
 ]  # fmt: skip
 
 
