@@ -184,6 +184,11 @@ def test_the_same_lines_written_by_oneself_are_no_copy() -> None:
         assert l2_penalty_([torch.ones(3)]) == 3
 
 
+def test_a_module_with_deprecated_classes_can_be_watched() -> None:
+    with pytest.raises(Forbidden), forbidden(torch.nn.modules.loss):
+        torch.nn.CrossEntropyLoss()(torch.zeros(1, 2), torch.tensor([0]))
+
+
 @pytest.mark.parametrize("thing", [3, "torch.dropout", None])
 def test_what_cannot_be_watched_is_refused(thing: Any) -> None:
     with pytest.raises(TypeError, match="things has"), forbidden(thing):

@@ -115,7 +115,8 @@ class _Watched:
     def _add_code(self, function: FunctionType, name: str) -> None:
         while hasattr(function, "__wrapped__"):  # a decorator's own code serves many functions: what is below it counts
             function = function.__wrapped__
-        self.codes[_key(function.__code__)] = name
+        if isinstance(function, FunctionType):  # a deprecated class may wrap object.__new__
+            self.codes[_key(function.__code__)] = name
 
 
 _watched = lru_cache(maxsize=64)(_Watched)
