@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import yaml
-from tiedlib.homework.grading import grade
-from tiedlib.homework.sandbox import Limits
 
 from tests.homework import MASTERS, NAMES, homework
 from tiedlib.homework import course
+from tiedlib.homework.grading import grade
+from tiedlib.homework.sandbox import Limits
 
 SECRET = "autumn 2031: not this one"
 CHAPTERS = [
