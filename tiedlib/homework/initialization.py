@@ -155,7 +155,7 @@ def _kinked(f: Function) -> bool:
 
 
 def check_keeping_factor(keeping_factor: Any, secret: str | None = None) -> None:
-    """1 / E[f(z)²] to 2 %. The mean over 10⁶ draws has a standard deviation of a ninth of that or less."""
+    """1 / E[f(z)²] to 2 %. The mean over 10⁶ draws has a standard deviation of an eighth of that or less."""
     drawn = torch.rand(2, generator=numbers(secret, "factor")).tolist()
 
     def leaky(z: Tensor) -> Tensor:
