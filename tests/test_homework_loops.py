@@ -1,5 +1,8 @@
 """The bench that student's loops run on: it sees modes, graphs, steps, and the order of backward passes."""
 
+import subprocess
+import sys
+
 import torch
 
 from tiedlib.homework.loops import Bench
@@ -34,3 +37,24 @@ def test_one_seed_is_one_bench() -> None:
     one, two, three = Bench(5, (3, 2)), Bench(5, (3, 2)), Bench(6, (3, 2))
     assert torch.equal(one.weights(), two.weights()) and not torch.equal(one.weights(), three.weights())
     assert all(torch.equal(a[0], b[0]) for a, b in zip(one.parts, two.parts, strict=True))
+
+
+def test_a_right_update_passes_where_no_optimizer_has_been_used_before() -> None:
+    """The first use of an optimizer makes torch import modules that start threads, which the watch would refuse."""
+    code = """
+from tiedlib.homework.loops import check_update
+
+def update(model, parts, optimizer, loss):
+    rows, total = sum(len(x) for x, _ in parts), 0.0
+    optimizer.zero_grad()
+    for part in parts:
+        value = loss(model, part) * len(part[0]) / rows
+        value.backward()
+        total += value.item()
+    optimizer.step()
+    return total
+
+check_update(update)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

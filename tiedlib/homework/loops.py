@@ -102,6 +102,7 @@ def check_update(update: Any, secret: str | None = None) -> None:
 
     one, mean_of_means, summed = (lambda n, r, k: 1.0), (lambda n, r, k: 1 / k), (lambda n, r, k: float(n))
     shares = ((lambda n, r, k: n / r), one, mean_of_means, summed)
+    run(form(), True)(*cases[0])  # a first use of torch's optimizers imports what starts threads: not under the watch
     check_function(
         "update",
         run(update, True, keep=True) if callable(update) else update,
@@ -159,6 +160,8 @@ def check_evaluate(evaluate: Any, secret: str | None = None) -> None:
             return bench.result
 
         return value
+
+    Bench(seed, (2,))  # once outside the watch, as above
 
     def form(total: Callable[[list[float], list[int]], float]) -> Callable[..., Any]:
         return run(lambda model, parts, loss: total([loss(model, p).item() for p in parts], [len(x) for x, _ in parts]))
