@@ -49,7 +49,7 @@ class HomeworkList(SphinxDirective):
         asked = course.problems(masters / f"{name}.ipynb")
         titles = "; ".join(problem.title for problem in asked)
         points = sum(problem.points for problem in asked)
-        entry += nodes.paragraph("", f"{titles}.")
+        entry += nodes.paragraph("", titles if titles.endswith("?") else f"{titles}.")
         entry += nodes.paragraph(
             "",
             f"{len(asked)} problems, {points:g} points, about {week['minutes']} minutes",
