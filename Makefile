@@ -20,7 +20,7 @@ export TIEDLIB_DATA
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install book pdf serve test lint format wheel reproduce bench constraints address clean
+.PHONY: help install book pdf serve test lint format wheel homework reproduce bench constraints address clean
 .DELETE_ON_ERROR:
 
 help:  ## this list
@@ -39,7 +39,7 @@ $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 # every page, and the cache of executed notebooks, which looks at the notebooks alone, is stale.
 book: $(INSTALLED)  ## the book and the wheel beside it, in _build/html; a warning is an error
 	@mkdir -p _build
-	@{ find tiedlib data book/claims.yml $(CONSTRAINTS) -type f ! -name '*.pyc' -exec cksum {} + | sort; \
+	@{ find tiedlib data book/claims.yml book/homework $(CONSTRAINTS) -type f ! -name '*.pyc' -exec cksum {} + | sort; \
 	   echo "data: $(TIEDLIB_DATA)"; "$(BIN)/python" -VV; } > _build/.inputs.new
 	@cmp -s _build/.inputs.new _build/.inputs || rm -rf _build/.jupyter_cache _build/.doctrees $(SITE)
 	@mv _build/.inputs.new _build/.inputs
@@ -75,6 +75,10 @@ format: $(INSTALLED)  ## write the style
 
 test: lint book  ## everything that can fail: lint, types, the strict build, unit tests, every notebook, the browser
 	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest --nbval-lax $(PYTEST)  # two workers, two cores: a thread each
+
+homework: wheel  ## a course in _build/homework: for students, graders, teachers; SECRET="…" for the hidden checks, EDITION=name
+	"$(BIN)/tiedlib" homework build --masters book/homework --out _build/homework --wheel dist/*.whl \
+	  $(if $(SECRET),--secret "$(SECRET)") $(if $(EDITION),--edition "$(EDITION)")
 
 reproduce: $(INSTALLED)  ## the recorded runs again, hours: RUN=NAME for one of them
 	"$(BIN)/tiedlib" reproduce $(RUN)

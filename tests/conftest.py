@@ -1,6 +1,7 @@
 """What every test shares: quiet threads, reproducible random numbers, hypothesis without a clock."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import hypothesis
 import pytest
@@ -29,3 +30,22 @@ def unchecked() -> Iterator[None]:
     config.update("jaxtyping_disable", True)
     yield
     config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session")
+def homework(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A tiny homework that otter assign has made (`homework_batch.Homework`)."""
+    from homework_batch import Homework
+
+    return Homework(tmp_path_factory.mktemp("homework"))
+
+
+@pytest.fixture(scope="session")
+def asked(homework: Any) -> dict[str, Any]:
+    """What its autograder asks, learned once."""
+    from homework_batch import SMALL
+
+    from tiedlib.homework.examine import describe
+    from tiedlib.homework.submission import read_autograder
+
+    return describe(read_autograder(homework.autograder), SMALL)

@@ -112,7 +112,17 @@ def test_every_first_cell_is_the_same() -> None:
     notebooks = address.notebooks()
     assert notebooks, "no notebook has a cell tagged install"
     for path in notebooks:
-        assert install_cell(path) == address.first_cell(address.read()), f"{path.name}: run make address"
+        homework = path.name if path.parent.name == "homework" else ""
+        assert install_cell(path) == address.first_cell(address.read(), homework), f"{path.name}: run make address"
+
+
+def test_the_first_cell_of_a_homework_installs_the_grader_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = address.first_cell(URL, "tying.ipynb")
+    assert cell.endswith('grader = otter.Notebook("tying.ipynb")')
+    monkeypatch.setattr(importlib.util, "find_spec", {"tiedlib": object(), "otter": None}.__getitem__)
+    monkeypatch.delitem(sys.modules, "google.colab", raising=False)
+    with pytest.raises(ModuleNotFoundError, match=re.escape(f"tiedlib[homework] @ git+{URL}")):
+        exec(compile(cell, "first cell", "exec"), {"__name__": "__main__"})
 
 
 class Reader:

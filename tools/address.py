@@ -17,6 +17,7 @@ ADDRESS = re.compile(
 )
 HOME = re.compile(r'^(?P<before> *tiedlib_address: *")(?P<url>[^"\n]*)(?P<after>".*)$', re.MULTILINE)
 LINE = re.compile(r'^ADDRESS = ".*"$', re.MULTILINE)
+EXTRA = re.compile(r'^EXTRA = ".*"$', re.MULTILINE)
 FIRST_CELL = Path(__file__).with_name("first_cell.py")
 BLOCK = r"(?P<before>^{open} address: {name} begin[^\n]*\n)(?P<text>.*?)(?P<after>^{open} address: {name} end)"
 
@@ -51,13 +52,16 @@ def rewritten(url: str, root: Path = ROOT) -> dict[Path, str]:
     ):
         texts[path] = _block(path, name, open_, text)
     for path in notebooks(root):
-        texts[path] = _notebook(path, first_cell(url))
+        texts[path] = _notebook(path, first_cell(url, path.name if path.parent.name == "homework" else ""))
     return texts
 
 
-def first_cell(url: str) -> str:
-    """The source of the cell that makes `import tiedlib` work, with the address in it."""
-    return LINE.sub(f'ADDRESS = "{url}"', FIRST_CELL.read_text(encoding="utf-8")).rstrip("\n")
+def first_cell(url: str, homework: str = "") -> str:
+    """The source of the cell that makes `import tiedlib` work, with the address in it; of a homework's file, otter too."""
+    source = LINE.sub(f'ADDRESS = "{url}"', FIRST_CELL.read_text(encoding="utf-8")).rstrip("\n")
+    if not homework:
+        return source
+    return EXTRA.sub('EXTRA = "homework"', source) + f'\n\nimport otter\n\ngrader = otter.Notebook("{homework}")'
 
 
 def notebooks(root: Path = ROOT) -> list[Path]:

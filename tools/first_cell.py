@@ -1,8 +1,9 @@
 # Makes `import tiedlib` work. In Colab it installs the library and leaves Colab's own torch and numpy as they are.
 ADDRESS = ""
+EXTRA = "lab"
 
 
-def need_tiedlib(address: str) -> None:
+def need_tiedlib(address: str, extra: str) -> None:
     import contextlib
     import importlib.util
     import os
@@ -12,15 +13,16 @@ def need_tiedlib(address: str) -> None:
     from importlib import metadata
     from pathlib import Path
 
-    if importlib.util.find_spec("tiedlib") is not None:
+    needed = ["tiedlib", "otter"] if extra == "homework" else ["tiedlib"]
+    if all(importlib.util.find_spec(name) is not None for name in needed):
         return
     if not address:
         raise ModuleNotFoundError(
             "tiedlib is not installed, and this book has no public address yet to install it from. In a checkout of "
-            "the book run: pip install -c constraints.txt '.[lab]'. Or take the wheel from the folder dist/ of the "
-            "built book (in Colab: upload it) and run: pip install 'THE-FILE.whl[lab]'. Then restart the kernel."
+            f"the book run: pip install -c constraints.txt '.[{extra}]'. Or take the wheel from the folder dist/ of the "
+            f"built book (in Colab: upload it) and run: pip install 'THE-FILE.whl[{extra}]'. Then restart the kernel."
         )
-    requirement = f"tiedlib[lab] @ git+{address}"
+    requirement = f"tiedlib[{extra}] @ git+{address}"
     if "google.colab" not in sys.modules:
         raise ModuleNotFoundError(f'tiedlib is not installed. Run: pip install "{requirement}" and restart the kernel.')
     with tempfile.TemporaryDirectory() as folder:
@@ -33,4 +35,4 @@ def need_tiedlib(address: str) -> None:
     importlib.invalidate_caches()
 
 
-need_tiedlib(ADDRESS)
+need_tiedlib(ADDRESS, EXTRA)

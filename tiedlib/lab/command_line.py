@@ -1,4 +1,4 @@
-"""The command line `tiedlib`: data, train, generate, reproduce, sweep.
+"""The command line `tiedlib`: data, train, generate, reproduce, sweep, homework.
 
 Flags of `train` are made from the fields of `TrainConfig`. Whatever goes wrong gives one line on standard error and
 exit code 2 (130 after Ctrl-C); nothing is overwritten. torch and the bench are imported by the command that needs them.
@@ -24,6 +24,7 @@ COMMANDS = {
     "generate": "continue a text with a trained model",
     "reproduce": "make the recorded runs of an experiment",
     "sweep": "seeds × settings at the same time, on this machine or a Ray cluster, and a table",
+    "homework": "build a course from its masters; grade a folder of submissions, each in a process with limits",
 }
 
 
@@ -86,7 +87,7 @@ def _parser(arguments: list[str]) -> _Parser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     fill: dict[str, Callable[[_Parser], None]] = {
         "data": _data_flags, "train": _train_flags, "generate": _generate_flags, "reproduce": _reproduce_flags,
-        "sweep": _sweep_flags,
+        "sweep": _sweep_flags, "homework": _homework_flags,
     }  # fmt: skip
     wanted = next((word for word in arguments if not word.startswith("-")), None)
     for name, what in COMMANDS.items():
@@ -270,3 +271,9 @@ def _sweep(options: argparse.Namespace) -> int:
     if len(found) < len(runs):
         print(f"{len(runs) - len(found)} of {len(runs)} runs have no record; the same command goes on with them")
     return 0 if good else 1
+
+
+def _homework_flags(parser: _Parser) -> None:
+    from tiedlib.homework.command import flags  # it stands above the bench; only this command reaches up to it
+
+    flags(parser)
