@@ -92,7 +92,8 @@ def test_the_guide_has_every_homework_and_every_problem(built: Path) -> None:
     assert list(weeks) == CHAPTERS, "one homework a week, in the order of the book"
     for name, week in weeks.items():
         assert [p["name"] for p in week["problems"]] == [p.name for p in course.problems(MASTERS / f"{name}.ipynb")]
-        assert week["title"] in guide and all(goal in guide for goal in week["objectives"])
+        assert week["title"] in guide and all(f"\n- {goal}\n" in guide for goal in week["objectives"])
+        assert all(goal.startswith("can ") for goal in week["objectives"])
     assert "2031-autumn" in guide
 
 
