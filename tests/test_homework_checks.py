@@ -111,6 +111,26 @@ def test_structures_are_compared_through() -> None:
             check_function("both", wrong, both, [(X,)])
 
 
+@pytest.mark.parametrize("size", [1e-4, 1.0, 1e6])
+def test_tensors_are_compared_relative_to_their_size(size: float) -> None:
+    def right(x: Tensor) -> Tensor:
+        return size * x * x
+
+    check_function("square", lambda x: right(x) * (1 + 3e-6), right, [(X,)])
+    with pytest.raises(Wrong):
+        check_function("square", lambda x: right(x) * 1.0001, right, [(X,)])
+
+
+def test_nan_and_infinity_are_equal_to_themselves_alone() -> None:
+    ends = torch.tensor([math.nan, math.inf, -math.inf, 1.0])
+    check_function("ends", lambda x: ends.clone(), lambda x: ends, [(X,)])
+    for place, value in ((0, 1.0), (1, -math.inf), (2, 0.0), (3, math.nan), (3, math.inf)):
+        other = ends.clone()
+        other[place] = value
+        with pytest.raises(Wrong):
+            check_function("ends", lambda x, other=other: other.clone(), lambda x: ends, [(X,)])
+
+
 @given(st.floats(-1e3, 1e3).filter(lambda v: abs(v) > 1e-3), st.sampled_from([float, torch.tensor]))
 def test_a_number_within_its_tolerance_passes_and_beyond_it_does_not(value: float, kind: Any) -> None:
     check_number("n", kind(value * 1.0005), value, rtol=1e-3)

@@ -144,6 +144,16 @@ def test_a_wheel_travels_in_the_autograder(tmp_path: Path) -> None:
         assert f"/autograder/source/files/{wheel.name}[homework]" in archive.read("environment.yml").decode()
 
 
+def test_what_a_notebook_keeps_beside_its_cells_stays_with_the_master(tmp_path: Path) -> None:
+    (tmp_path / "masters").mkdir()
+    master = json.loads((MASTERS / "optimizers.ipynb").read_text(encoding="utf-8"))
+    for cell in master["cells"]:
+        cell["metadata"]["draft"] = "the solution is velocity = mu * m + grad"
+    (tmp_path / "masters/optimizers.ipynb").write_text(json.dumps(master), encoding="utf-8")
+    course.build(tmp_path / "masters", tmp_path / "out", verify=False, report=lambda line: None)
+    assert "the solution is" not in text(tmp_path / "out/student/optimizers.ipynb")
+
+
 def test_bad_input_is_refused_and_leaves_what_was_built(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="masters is"):
         course.build(tmp_path, tmp_path / "out")

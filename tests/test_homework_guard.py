@@ -4,8 +4,10 @@ import contextlib
 import ctypes
 import functools
 import importlib
+import inspect
 import subprocess
 import sys
+import textwrap
 import threading
 import types
 from collections.abc import Callable
@@ -19,6 +21,7 @@ from torch import Tensor
 
 import tiedlib.dropout as ours
 from tiedlib.homework.guard import Forbidden, forbidden
+from tiedlib.regularization import l2_penalty
 
 THINGS = (
     F.dropout,
@@ -173,15 +176,19 @@ def test_the_error_of_the_code_under_check_comes_through() -> None:
         _ = 1 / 0
 
 
-def test_the_same_lines_written_by_oneself_are_no_copy() -> None:
-    """A short function can be the library's word for word; only another place in a file tells them apart."""
-    from tiedlib.regularization import l2_penalty
+def test_a_copy_under_another_name_and_file_is_known() -> None:
+    code = l2_penalty.__code__.replace(co_name="mine", co_filename="mine.py", co_qualname="mine")
+    copy = types.FunctionType(code, l2_penalty.__globals__, "mine")
+    with pytest.raises(Forbidden), forbidden(l2_penalty):
+        copy([torch.ones(3)])
 
-    def l2_penalty_(params: Any) -> Any:
-        return sum(p.square().sum() for p in params)
 
+def test_the_same_lines_in_another_place_are_no_copy() -> None:
+    """A short function can be the library's word for word; only its place in a file tells them apart."""
+    space = dict(vars(sys.modules[l2_penalty.__module__]))
+    exec(compile("\n" * 3 + textwrap.dedent(inspect.getsource(inspect.unwrap(l2_penalty))), "<cell>", "exec"), space)
     with forbidden(l2_penalty):
-        assert l2_penalty_([torch.ones(3)]) == 3
+        assert space["l2_penalty"]([torch.ones(3)]) == 3
 
 
 def test_a_module_with_deprecated_classes_can_be_watched() -> None:

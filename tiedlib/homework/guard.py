@@ -7,14 +7,14 @@ refused, so that `except:` does not hide it; what would take the watch away (ano
 process without one, ctypes) counts as forbidden too. Compiled functions called by compiled ones, as in map(torch.dropout, …),
 reach no profile function; torch's own mode, which every operator of torch goes through, sees them.
 
-What is not seen: text. Who copies the library's source into the notebook has a copy, and only a reader can tell.
+What is not seen: text. Who copies the library's source into the notebook has a copy, and only a reader can tell. Nor is a
+thread that an earlier cell has started and that waits for work.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -67,8 +67,7 @@ def forbidden(*things: Any, within: Callable[..., Any] | None = None) -> Iterato
     watch = _Watch(things)
     if within is not None:
         watch.refuse_compiled(within)
-    before, threads = sys.getprofile(), getattr(threading, "_profile_hook", None)
-    threading.setprofile(watch)  # threads started by the code under check are watched too
+    before = sys.getprofile()
     sys.setprofile(watch)
     try:
         with watch.mode:
@@ -76,7 +75,6 @@ def forbidden(*things: Any, within: Callable[..., Any] | None = None) -> Iterato
     finally:
         watch.leave()
         sys.setprofile(before)
-        threading.setprofile(threads)
         if watch.seen:  # also where the exception was caught, or another came of it
             raise Forbidden(watch.seen)
 
