@@ -177,8 +177,9 @@ def test_the_error_of_the_code_under_check_comes_through() -> None:
 
 
 def test_a_copy_under_another_name_and_file_is_known() -> None:
-    code = l2_penalty.__code__.replace(co_name="mine", co_filename="mine.py", co_qualname="mine")
-    copy = types.FunctionType(code, l2_penalty.__globals__, "mine")
+    inner = inspect.unwrap(l2_penalty)
+    code = inner.__code__.replace(co_name="mine", co_filename="mine.py", co_qualname="mine")
+    copy = types.FunctionType(code, inner.__globals__, "mine")
     with pytest.raises(Forbidden), forbidden(l2_penalty):
         copy([torch.ones(3)])
 
