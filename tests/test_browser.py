@@ -51,7 +51,7 @@ def site() -> Iterator[str]:
         yield address
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # not longer: another playwright, of the PDF's tests, must be able to begin
 def browsers() -> Iterator[Callable[..., Any]]:
     """Gives the browser that all tests share, or a new one in its stead."""
     found = chromium()

@@ -38,13 +38,13 @@ def test_points_are_those_that_otter_gives(homework: Homework, asked: dict[str, 
 def test_a_secret_reaches_the_checks_and_no_cell(tmp_path: Path) -> None:
     searching = """import os, random
 drawn = random.random()
-words = list(os.environ.values())
+leaked = any("hunter" + "2" in word for word in os.environ.values())
 for folder in (os.getcwd(), os.path.dirname(os.getcwd()), "/tmp"):
-    for here, _, names in os.walk(folder):
+    for here, below, names in os.walk(folder):
+        if here.count("/") - folder.count("/") >= 3: below.clear()  # a machine's own files lie there too, many of them
         for name in names:
-            try: words.append(open(os.path.join(here, name), errors="replace").read(10**6))
+            try: leaked |= "hunter" + "2" in open(os.path.join(here, name), errors="replace").read(1000)
             except OSError: pass
-leaked = any("hunter" + "2" in word for word in words)
 total = sum(k for k in range(5))
 """
     test = (
