@@ -13,7 +13,7 @@ from tiedlib.homework import course
 from tiedlib.homework.grading import grade
 from tiedlib.homework.sandbox import Limits
 
-SECRET = "autumn 2031: not this one"
+SECRET = "autumn 2031: not this one, §7 (ours)"
 CHAPTERS = [
     "training_loop",
     "regularization",
@@ -157,7 +157,14 @@ def test_what_a_notebook_keeps_beside_its_cells_stays_with_the_master(tmp_path: 
 def test_bad_input_is_refused_and_leaves_what_was_built(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="masters is"):
         course.build(tmp_path, tmp_path / "out")
-    for secret in ("short", "a 'quote' that breaks the test", ""):
+    for secret in (
+        "short",
+        "a 'quote' that breaks the test",
+        'or "this"',
+        "a line\nand another",
+        "a back\\slash in it",
+        "",
+    ):
         with pytest.raises(ValueError, match="secret has"):
             course.build(MASTERS, tmp_path / "out", secret=secret)
     (tmp_path / "masters").mkdir()

@@ -127,8 +127,10 @@ def _secret(secret: str | None, out: Path) -> tuple[str, bool]:
     kept = out / _KEPT
     if secret is None:
         return (kept.read_text(encoding="utf-8").strip() if kept.exists() else secrets.token_hex(16)), True
-    if len(secret) < 12 or not re.fullmatch(r"[\w .:-]+", secret):
-        raise ValueError("secret has too little in it; it must be 12 letters, digits, blanks or . : - at least")
+    if len(secret) < 12 or not secret.isprintable() or set(secret) & set("\"'\\"):
+        raise ValueError(
+            f"secret has {len(secret)} characters; it must have at least 12, without quotes, backslashes and line breaks"
+        )
     return secret, False
 
 
