@@ -509,6 +509,8 @@ def jupyterlab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     asking[0].source = "import numpy as np\n" + asking[0].source
     nbformat.write(nbformat.v4.new_notebook(cells=asking, metadata=notebook.metadata), tmp_path / "questions.ipynb")
     shutil.copy(ROOT / "book" / "intro.ipynb", tmp_path)
+    if (homework := BOOK / "homework" / "optimizers.ipynb").is_file():
+        shutil.copy(homework, tmp_path)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -587,6 +589,15 @@ def test_in_jupyterlab_the_books_own_notebook_runs_and_moves(jupyterlab, browser
     changed = "d => document.querySelector('.js-plotly-plot .scatterlayer path.js-line').getAttribute('d') !== d"
     page.wait_for_function(changed, arg=before)
     assert page.locator(".jp-OutputArea-output .jp-RenderedText[data-mime-type*=stderr]").count() == 0
+    page.context.close()
+
+
+def test_in_jupyterlab_a_homework_runs_and_its_check_speaks(site, jupyterlab, browser):
+    """The student version that lies beside the pages, untouched: set-up, imports, an empty answer and its check."""
+    page = run_cells(browser, f"{jupyterlab}/lab/tree/optimizers.ipynb?reset", 6)
+    said = page.locator(".jp-OutputArea-output", has_text="returns nothing yet")
+    said.first.wait_for()
+    assert "momentum_step" in said.first.text_content()
     page.context.close()
 
 
