@@ -47,6 +47,22 @@ WRONG = [
     ("q7", "def largest_rate(curvature, mu):\n    return 2 * (1 + mu) * curvature", "divide by the curvature"),
     ("q7", "def largest_rate(curvature, mu):\n    return (1 + mu) / curvature", "factor 2"),
 ]  # fmt: skip
+RIGHT = [
+    ("q1", "def momentum_step(param, grad, m, lr, mu):\n    new = torch.add(grad, m, alpha=mu)\n    return torch.sub(param, new, alpha=lr), new"),
+    ("q1", "def momentum_step(param, grad, m, lr, mu):\n    m = torch.stack([mu * a + b for a, b in zip(m, grad)])\n    return [param - lr * m, m]"),
+    ("q2", ADAM.format("return param - lr * (1 - beta2**t) ** 0.5 / (1 - beta1**t) * m / (v.sqrt() + eps * (1 - beta2**t) ** 0.5), m, v")),
+    ("q2", "def adam_step(param, grad, m, v, t, lr, betas, eps):\n    m, v = torch.lerp(grad, m, betas[0]), torch.lerp(grad.square(), v, betas[1])\n    hat = [x / (1 - b**t) for x, b in zip((m, v), betas)]\n    return param - lr * hat[0] / (torch.sqrt(hat[1]) + eps), m, v"),
+    ("q3", "first_step_over_lr = torch.tensor(10.0).sqrt()"),
+    ("q4", "def torch_rate(lr, beta):\n    return lr - beta * lr"),
+    ("q5", "def effective_rates(grads, lr, eps):\n    return torch.stack([lr / (column.norm() + eps) for column in grads.T])"),
+    ("q6", "cause = ' B '"),
+    ("q7", "def largest_rate(curvature, mu):\n    return (2 + 2 * mu) / curvature"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("question", "answer"), RIGHT)
+def test_a_right_answer_may_have_another_form(question: str, answer: str) -> None:
+    assert homework("optimizers").complaints(question, answer) == []
 
 
 @pytest.mark.parametrize(("question", "answer", "says"), WRONG)
