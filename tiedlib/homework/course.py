@@ -187,8 +187,10 @@ def _guide(masters: Path, out: Path, edition: str) -> None:
     if not course.exists():
         return
     weeks: dict[str, Any] = yaml.safe_load(course.read_text(encoding="utf-8"))
-    parts = [f"# Teacher's guide{f', edition {edition}' if edition else ''}"]
-    parts += [page.read_text(encoding="utf-8") for page in (masters / "guide.md",) if page.exists()]
+    parts = [
+        f"# Teacher's guide{f', edition {edition}' if edition else ''}",
+        _page(masters / "guide.md"),
+    ]
     parts.append("## The course, week by week")
     for number, (name, week) in enumerate(weeks.items(), start=1):
         found = {p.name: p for p in problems(masters / f"{name}.ipynb")}
@@ -205,9 +207,12 @@ def _guide(masters: Path, out: Path, edition: str) -> None:
             + "\n| problem | what it is | points | student's minutes | grader's minutes |\n| --- | --- | --- | --- | --- |\n"
             + "\n".join(rows)
         )
-    grading = masters / "grading.md"
-    parts += [re.sub(r"^#", "##", grading.read_text(encoding="utf-8"), flags=re.MULTILINE)] if grading.exists() else []
-    (out / "guide.md").write_text("\n\n".join(part.strip() for part in parts) + "\n", encoding="utf-8")
+    parts.append(re.sub(r"^#", "##", _page(masters / "grading.md"), flags=re.MULTILINE))
+    (out / "guide.md").write_text("\n\n".join(part.strip() for part in parts if part) + "\n", encoding="utf-8")
+
+
+def _page(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def _write_edition(out: Path, edition: str, secret: str, masters: list[Path]) -> None:

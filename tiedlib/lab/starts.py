@@ -37,11 +37,8 @@ from tiedlib.tying import LanguageModel
 
 __all__ = ["BLOCK", "FIRST", "LAST", "StartConfig", "offset_curvature", "train_start"]
 
-FIRST, BLOCK, LAST = (
-    50,
-    10,
-    100,
-)  # steps: the first, noted one by one; a row of the record; the last, for single figures
+# steps: the first, noted one by one; a row of the record; the last, for single figures
+FIRST, BLOCK, LAST = 50, 10, 100
 
 
 @dataclass(frozen=True)
