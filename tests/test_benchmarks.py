@@ -87,6 +87,25 @@ def test_both_loops_start_alike_and_compute_the_same():
         step._same_losses(turns, pairs, case)
 
 
+def test_every_case_is_measured_with_both_habits_of_the_c_library(monkeypatch):
+    found = step.cases([1000, 30], threads=1)
+    monkeypatch.setattr(step.platform, "libc_ver", lambda: ("", ""))
+    alone = step.cases([1000, 30], threads=1)  # elsewhere there is nothing to set
+    assert {case.memory for case in alone} == {"returned"} and found[: len(alone)] == alone
+    assert found[len(alone) :] in ([], [step.replace(case, memory="kept") for case in alone])
+
+
+def test_a_row_is_measured_in_a_process_that_keeps_its_memory(monkeypatch):
+    case = step.Case(vocab=30, hidden=8, batch=2, threads=1, memory="kept", tied=True)
+    true, seen = step.subprocess.run, []
+    monkeypatch.setattr(step.subprocess, "run", lambda *a, **k: seen.append(k["env"]) or true(*a, **k))
+    row = step.apart(case, blocks=2, seconds=0.01, clock="process_time")
+    assert step.KEEP.items() <= seen[0].items() and {"PATH"} <= seen[0].keys()
+    assert {name: row[name] for name in step.asdict(case)} == step.asdict(case)
+    low, high = row["ratio_range"]
+    assert 0 < low <= row["ratio"] <= high and row["ours_tokens_per_second"] > 0
+
+
 @given(st.lists(st.floats(1.0, 1e8), min_size=1, max_size=5))
 def test_the_chart_is_a_picture_with_every_point_in_it(values):
     points = [(str(i), {"plain": v, "ours": 2 * v, "limit": 3 * v}) for i, v in enumerate(values)]

@@ -251,6 +251,17 @@ def test_no_block_of_logits_is_larger_than_the_limit(monkeypatch):
     assert [len(z) for z in made if z.shape[1] == 11] == [1, 1, 1]
 
 
+@pytest.mark.parametrize("gradient", [False, True])
+def test_no_more_of_half_precision_logits_than_a_part_is_taken_to_float32(monkeypatch, gradient):
+    seen, true = [], MODULE._losses
+    monkeypatch.setattr(MODULE, "_losses", lambda z, *rest: seen.append((len(z), z.dtype)) or true(z, *rest))
+    monkeypatch.setitem(MODULE.BLOCK, "cpu", 2 * 10 * 11)  # ten rows of eleven logits
+    monkeypatch.setitem(MODULE.PART, "cpu", 4 * 4 * 11)
+    h, weight = torch.randn(17, 3).bfloat16(), torch.randn(11, 3).bfloat16().requires_grad_(gradient)
+    linear_cross_entropy(h, weight, torch.zeros(17, dtype=torch.long))
+    assert seen == [(n, torch.float32) for n in (3, 3, 3, 4, 4)]
+
+
 # Autograd
 
 
@@ -358,10 +369,14 @@ def test_data_parallel_over_one_process(tmp_path):
 # Precision
 
 
+@pytest.mark.parametrize("rows", [None, 7])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("reduction", REDUCTIONS)
-def test_half_precision_is_no_worse_than_torchs(dtype, reduction):
-    """Against float64 of the same rounded inputs: at most torch's own error, and one rounding of the result."""
+def test_half_precision_is_no_worse_than_torchs(monkeypatch, dtype, reduction, rows):
+    """Against float64 of the same rounded inputs: at most torch's own error, and one rounding of the result. Whether a
+    block is taken to float32 whole or seven rows at a time."""
+    if rows is not None:
+        monkeypatch.setitem(MODULE.PART, "cpu", rows * 300 * 4)
     tensors = [t.to(dtype) for t in (torch.randn(64, 16), 0.3 * torch.randn(300, 16), torch.randn(300))]
     target, weights = torch.randint(300, (64,)), torch.rand(64)
     exact = both(plain, [t.double() for t in tensors], target, weights, reduction=reduction)

@@ -27,6 +27,8 @@ HALF = (torch.float16, torch.bfloat16)
 # Bytes of a block's logits. On a processor: less than the 32 MB from which the C library hands memory back to the system
 # at every step, and gets it again page by page; large enough that the products run at full speed.
 BLOCK = {"cpu": 24 * 2**20, "cuda": 256 * 2**20}
+# Of half-precision logits, so many bytes at a time are taken to float32 and back: what stays in a processor's cache.
+PART = {"cpu": 4 * 2**20, "cuda": 256 * 2**20}
 
 
 def linear_cross_entropy(
@@ -111,24 +113,29 @@ def _run(
         d_h = torch.zeros_like(x, dtype=sums) if wants[0] else None
         d_weight = OuterSum(None if len(x) else torch.zeros_like(v, dtype=sums), None if len(x) else False)
         d_b = torch.zeros(len(v), dtype=sums, device=h.device) if wants[2] else None
-        for at in _blocks(len(x), len(v) * x.new_empty(0, dtype=sums).itemsize, h.device):
-            z = linear(x[at], v, b).to(sums)
-            loss[at] = _losses(z, task.target[at], task.smoothing, any(wants))
+        size = sums.itemsize
+        for at in _blocks(len(x), len(v) * task.dtype.itemsize, BLOCK[h.device.type]):
+            g = linear(x[at], v, b)  # the logits, and ∂ℓ/∂z when the parts are through
             rows = factor[at, None]
-            if d_b is not None:
-                d_b += torch.mv(z.t(), factor[at])
-            g = z.to(task.dtype)
+            for part in [slice(0, len(g))] if g.dtype is sums else _blocks(len(g), len(v) * size, PART[h.device.type]):
+                z = g[part].to(sums)  # g itself, where that is its dtype
+                loss[at][part] = _losses(z, task.target[at][part], task.smoothing, any(wants))
+                if d_b is not None:
+                    d_b += torch.mv(z.t(), factor[at][part])
+                if any(wants):
+                    g[part].copy_(z)
+                del z
             if wants[1]:
                 d_weight.add(g, (x[at] * rows).to(task.dtype))
             if d_h is not None:
                 torch.mul(linear(g, v.t()), rows, out=d_h[at])
-            del z, g  # before the next block's logits are made
+            del g  # before the next block's logits are made
         return _Done(loss.masked_fill_(~task.kept, 0.0), d_h, d_weight, d_b)
 
 
-def _blocks(rows: int, row_bytes: int, device: torch.device) -> list[slice]:
-    """Equal blocks of rows whose logits stay below the limit."""
-    count = -(-rows * row_bytes // BLOCK[device.type])
+def _blocks(rows: int, row_bytes: int, limit: int) -> list[slice]:
+    """Equal blocks of rows that stay below a limit in bytes."""
+    count = -(-rows * row_bytes // limit)
     size = max(-(-rows // max(count, 1)), 1)
     return [slice(at, min(at + size, rows)) for at in range(0, rows, size)]
 

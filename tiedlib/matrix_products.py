@@ -1,7 +1,8 @@
-"""Matrix products in float32 on a processor: torch's own, or oneDNN's where this machine has them and they are right.
+"""Matrix products on a processor: torch's own, or oneDNN's where this machine has them and they are right.
 
 Used by `linear_cross_entropy`; explained in the chapter `fast_output`. torch multiplies float32 matrices with MKL, which is
-not the fastest on every processor; oneDNN, in the same wheel, takes transposed views and adds into a sum as well. The
+not the fastest on every processor; oneDNN, in the same wheel, takes transposed views and adds into a sum as well. In
+bfloat16 torch goes through oneDNN itself, but copies the bias out to every row first, where oneDNN adds it at the end. The
 call is not part of torch's documented interface: it is therefore looked for, compared once with `F.linear`, and left
 alone where it is missing, fails, or gives something else. Which of the two is used rounds the last bits, so a run keeps the
 name of its kernel: `kernel()` says it, `using(name)` sets it. Other dtypes and devices always take torch's own.
@@ -66,14 +67,17 @@ def _is_right() -> bool:
         with torch.no_grad(), torch.autocast("cpu", enabled=False):
             g = F.linear(x, w)
             twice = _onednn_add(_onednn_add(None, x.t(), g), x.t(), g)
+            low = (x.bfloat16(), w.bfloat16(), bias.bfloat16())
             pairs = [
                 (_onednn_linear(x, w, bias), F.linear(x, w, bias)),
                 (_onednn_linear(g, w.t(), None), F.linear(g, w.t())),
                 (twice, 2 * F.linear(x.t(), g.t())),
                 (torch.softmax(100 * g, -1, out=(z := 100 * g)), torch.softmax(100 * g, -1)),
                 (z, torch.softmax(100 * g, -1)),
+                (_onednn_linear(*low), F.linear(*low)),
             ]
-        return all(bool((a - b).abs().max() <= 1e-5 * b.abs().max()) for a, b in pairs)  # False for NaN
+        near = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
+        return all(bool((a - b).abs().max() <= near[b.dtype] * b.abs().max()) for a, b in pairs)  # False for NaN
     except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError):
         return False
 
@@ -89,8 +93,8 @@ def _onednn_add(total: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
     return torch.ops.mkldnn._linear_pointwise.binary(a, total, b.t(), None, "add")
 
 
-def _takes_onednn(*matrices: Tensor) -> bool:
-    fits = all(m.dtype is torch.float32 and m.device.type == "cpu" and m.numel() for m in matrices)
+def _takes_onednn(dtype: torch.dtype, *matrices: Tensor) -> bool:
+    fits = all(m.dtype is dtype and m.device.type == "cpu" and m.numel() for m in matrices)
     return fits and kernel() == "onednn"
 
 
@@ -98,12 +102,13 @@ def linear(
     x: Float[Tensor, "rows in"], weight: Float[Tensor, "out in"], bias: Float[Tensor, " out"] | None = None
 ) -> Float[Tensor, "rows out"]:
     """x Wᵀ + b, as `F.linear`; W may be a transposed view. Not for autograd: the result has no gradient."""
-    return _onednn_linear(x, weight, bias) if _takes_onednn(x, weight) else F.linear(x, weight, bias)
+    able = x.dtype in (torch.float32, torch.bfloat16) and _takes_onednn(x.dtype, x, weight)
+    return _onednn_linear(x, weight, bias) if able else F.linear(x, weight, bias)
 
 
 def softmax_(z: Float[Tensor, "rows n"]) -> Float[Tensor, "rows n"]:
     """softmax over each row, written over z itself."""
-    if _takes_onednn(z):
+    if _takes_onednn(torch.float32, z):
         # One call, a row at a time while it is in the cache. That it may write over its input is checked in `_is_right`.
         return torch.softmax(z, dim=-1, out=z)
     z.sub_(z.amax(-1, keepdim=True)).exp_()
@@ -123,12 +128,12 @@ class OuterSum:
     def add(self, g: Float[Tensor, "rows m"], h: Float[Tensor, "rows n"]) -> None:
         """Add the product of one block."""
         if self.transposed is None:
-            self.transposed = _takes_onednn(g, h)
+            self.transposed = _takes_onednn(torch.float32, g, h)
         if self.transposed:
             self.total = _onednn_add(self.total, h.t().contiguous(), g)
         elif g.dtype in (torch.float16, torch.bfloat16):
-            product = (g.t() @ h).float()
-            self.total = product if self.total is None else self.total.add_(product)
+            product = g.t() @ h
+            self.total = product.float() if self.total is None else self.total.add_(product)
         else:
             self.total = g.t() @ h if self.total is None else self.total.addmm_(g.t(), h)
 
