@@ -365,7 +365,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     what = "count processor seconds, which other programs disturb less; only with --threads 1, as waiting threads count too"
     parser.add_argument("--cpu-time", action="store_true", help=what)
-    parser.add_argument("--out", type=Path, help="default: _build/training_step.json, or _build/training_growth.json")
+    parser.add_argument("--out", type=Path, help="default: _build/training-step.json, or _build/training-growth.json")
     parser.add_argument("--row", metavar="CASE", help=argparse.SUPPRESS)
     parser.add_argument("--peak", nargs=2, metavar=("LOOP", "CASE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -400,15 +400,23 @@ def main() -> None:
             kind = f"{case.vocab // 1000}k {'tied' if case.tied else 'untied'} {case.dtype[0]}{case.dtype[-2:]}"
             label = f"{getattr(case, over):,}" if options.growth else kind
             panels[over].append((label, figures(row)))
-    out = options.out or Path("_build") / ("training_growth.json" if options.growth else "training_step.json")
+    out = options.out or Path("_build") / ("training-growth.json" if options.growth else "training-step.json")
     out.parent.mkdir(parents=True, exist_ok=True)
     about = {
-        "clock": clock.__name__,
+        "format": records.FORMAT,
+        "config": {
+            "benchmark": out.stem,
+            "blocks": options.blocks,
+            "seconds": options.seconds,
+            "threads": options.threads,
+            "clock": clock.__name__,
+        },
         "kernel": matrix_products.kernel(),
         "machine": records.machine(),
         "versions": records.versions(),
+        "finished": records.now(),
     }
-    out.write_text(json.dumps({"rows": rows, **about, "at": records.now()}, indent=1) + "\n", encoding="utf-8")
+    out.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n", encoding="utf-8")
     out.with_suffix(".svg").write_text(chart(panels), encoding="utf-8")
     print(f"{out} and {out.with_suffix('.svg')}")
     return None

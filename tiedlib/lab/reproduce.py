@@ -81,7 +81,8 @@ def _tying_slice() -> Experiment:
 
 
 def _press_wolf_small() -> Experiment:
-    """Table 6 of Press & Wolf: the small model on all of PTB; P without and with a bias, as in their code."""
+    """Table 6 of Press & Wolf: the small model on all of PTB; P without and with a bias, as in their code. The last variants
+    ask what the bias does where there is no penalty, and where a tighter clip leaves it a calm start."""
     new = dataclasses.replace
     untied = TrainConfig.from_preset("small", corpus="ptb")
     tied = new(untied, tied=True)
@@ -93,9 +94,12 @@ def _press_wolf_small() -> Experiment:
                 variants[f"{name}-pr-{penalty}{end}"] = new(
                     config, projection=True, projection_bias=bias, penalty=penalty
                 )
+    for end in ("", "-bias"):
+        variants[f"tied-p{end}"] = new(variants[f"tied-pr-code{end}"], penalty="none")
+        variants[f"tied-pr-code{end}-clip-1"] = new(variants[f"tied-pr-code{end}"], clip=1.0)
     runs = _seeds(variants, range(3))
     return Experiment(
-        "Press & Wolf 2016, table 6: the small model on the Penn Treebank", "16 to 32", "press-wolf-small-", runs
+        "Press & Wolf 2016, table 6: the small model on the Penn Treebank", "23 to 46", "press-wolf-small-", runs
     )
 
 
