@@ -87,13 +87,14 @@ def test_one_factor_at_a_time():
 
 def test_the_small_model_is_the_papers():
     runs = EXPERIMENTS["press-wolf-small"].runs
-    assert len(runs) == 42 and runs["untied-s0"] == TrainConfig.from_preset("small", corpus="ptb")
+    assert len(runs) == 45 and runs["untied-s0"] == TrainConfig.from_preset("small", corpus="ptb")
     assert runs["tied-s2"] == TrainConfig.from_preset("small", corpus="ptb", tied=True, seed=2)
     bias = runs["tied-pr-code-bias-s1"]
     assert (bias.tied, bias.projection, bias.projection_bias, bias.penalty, bias.seed) == (True, True, True, "code", 1)
     for end in ("", "-bias"):  # one factor each
         whole = runs[f"tied-pr-code{end}-s1"]
         assert runs[f"tied-p{end}-s1"] == dataclasses.replace(whole, penalty="none")
+        assert runs["tied-clip-1-s1"] == dataclasses.replace(runs["tied-s1"], clip=1.0)
         assert runs[f"tied-pr-code{end}-clip-1-s1"] == dataclasses.replace(whole, clip=1.0)
 
 
