@@ -72,7 +72,7 @@ def adagrad(
 ) -> Step:  # fmt: skip
     """v_t = v_{t−1} + g²,   Δθ = −η g / (√v_t + ε),   elementwise; v₀ = initial_accumulator_value.
 
-    With lr_decay c the rate is η / (1 + (t−1)c). Duchi et al. 2011, section 5, diagonal form; ε as in torch. v is kept as sum.
+    With lr_decay c the rate is η / (1 + (t−1)c). Duchi et al. 2011, diagonal form; ε as in torch. v is kept as sum.
     """
     start = initial_accumulator_value
     _check(grad, param, lr=lr, lr_decay=lr_decay, weight_decay=weight_decay, initial_accumulator_value=start, eps=eps)

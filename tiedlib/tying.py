@@ -98,7 +98,7 @@ def augmented_loss(
     tau: float,
     reduction: str = "mean",
 ) -> Float[Tensor, "*loss"]:
-    """J = CE(y*, ŷ) + α KL(ỹ ‖ ŷ^τ).   Inan, Khosravi & Socher 2016, arXiv:1611.01462, section 2, in nats.
+    """J = CE(y*, ŷ) + α KL(ỹ ‖ ŷ^τ).   Inan, Khosravi & Socher 2016, arXiv:1611.01462, in nats.
 
         u = L_o  (the embedding of the target word o),    ỹ = softmax(L u / τ),    ŷ^τ = softmax(logits / τ)
 
@@ -150,7 +150,7 @@ def _ranks(x: Tensor) -> Tensor:
 def embedding_similarity(a: Float[Tensor, "words dim_a"], b: Float[Tensor, "words dim_b"]) -> float:
     """How alike two embeddings of the same words are: Spearman's ρ between their cosines, over all pairs of words.
 
-    Comparing cosines needs no alignment of the two spaces, whose axes mean nothing (Press & Wolf 2016, section 5.1). Row k
+    Comparing cosines needs no alignment of the two spaces, whose axes mean nothing (Press & Wolf 2016). Row k
     of a and of b must be the same word. n words give n(n−1)/2 pairs: choose the 1,000–2,000 most frequent.
     Raises ValueError for unequal numbers of rows or fewer than 3.
     """

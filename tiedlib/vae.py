@@ -195,7 +195,7 @@ def linear_gaussian_log_prob(
     bias: Float[Tensor, " features"],
     scale: float | Tensor,
 ) -> Float[Tensor, "*batch"]:
-    """log p(x) = log N(x; b, W Wᵀ + s² I) of  z ~ N(0, I),  x|z ~ N(W z + b, s² I).   Tipping & Bishop 1999, equation 5.
+    """log p(x) = log N(x; b, W Wᵀ + s² I) of  z ~ N(0, I),  x|z ~ N(W z + b, s² I).   Tipping & Bishop 1999.
 
     The one decoder whose integral over z is known: W = weight, b = bias, s = scale. Raises ValueError for scale ≤ 0.
     """
@@ -209,7 +209,7 @@ def linear_gaussian_posterior(
     bias: Float[Tensor, " features"],
     scale: float | Tensor,
 ) -> tuple[Float[Tensor, "*batch latent"], Float[Tensor, "latent latent"]]:
-    """Mean and covariance of p(z|x) = N(M⁻¹Wᵀ(x − b)/s², M⁻¹),   M = I + WᵀW/s², of the same model.   Equation 6 there.
+    """Mean and covariance of p(z|x) = N(M⁻¹Wᵀ(x − b)/s², M⁻¹),   M = I + WᵀW/s², of the same model (there as well).
 
     The covariance does not depend on x. Raises as `linear_gaussian_log_prob`.
     """

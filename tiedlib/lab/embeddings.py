@@ -1,6 +1,6 @@
 """How good and how alike embeddings are: the scores that need a run's weights, for its record.
 
-Measures of `tiedlib.tying` (Press & Wolf 2016, arXiv:1608.05859, section 5): cosines against people's ratings of word
+Measures of `tiedlib.tying` (Press & Wolf 2016, arXiv:1608.05859): cosines against people's ratings of word
 pairs, and against the cosines of another embedding of the same words.
 """
 
