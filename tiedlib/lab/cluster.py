@@ -17,6 +17,7 @@ from typing import Any
 from uuid import uuid4
 
 from tiedlib.lab import checkpoints
+from tiedlib.lab.memory import keep_memory
 from tiedlib.lab.runs import Say, Task, one
 
 __all__ = ["by_ray"]
@@ -96,6 +97,7 @@ def _result(ray: Any, reference: Any) -> Any:
 
 def _work(run: str, task: Task, out: Path, word: str, options: dict[str, Any]) -> Any:
     """What a worker does."""
+    keep_memory()
     try:
         seen = (out / MARK).read_text(encoding="utf-8") == word
     except OSError:

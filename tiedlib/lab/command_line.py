@@ -169,11 +169,13 @@ def _train(options: argparse.Namespace) -> int:
     from tiedlib.lab import distributed
     from tiedlib.lab.configuration import TrainConfig
     from tiedlib.lab.console import Bar, print_summary
+    from tiedlib.lab.memory import keep_memory
     from tiedlib.lab.training import train
 
     config = TrainConfig.from_preset(options.preset, **_given(options))
     kind = "tied" if config.tied else "untied"
     out = options.out or Path("runs") / f"{Path(config.corpus).stem}-{kind}-{config.digest()}"
+    keep_memory()
     bar, first = Bar(config.epochs, out), distributed.rank() == 0  # of processes below torchrun, one speaks
     more: dict[str, Any] = {"on_event": bar} if first else {}
     try:

@@ -20,6 +20,7 @@ import torch
 
 from tiedlib.lab import checkpoints, partial, records
 from tiedlib.lab.configuration import TrainConfig, VAEConfig
+from tiedlib.lab.memory import keep_memory
 from tiedlib.lab.starts import StartConfig, train_start
 from tiedlib.lab.training import Start, train
 from tiedlib.lab.variational import train_vae
@@ -107,6 +108,7 @@ def by_processes(tasks: Mapping[str, Task], jobs: int, report: Say, **options: A
 
 def _process(pipe: Connection, run: str, task: Task, threads: int, options: Mapping[str, Any]) -> None:
     """What a run's process does; it sends ("say", line) and at last ("end", outcome)."""
+    keep_memory()
     pipe.send(("end", one(run, task, threads, lambda line: pipe.send(("say", line)), **options)))
 
 
