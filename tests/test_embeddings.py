@@ -149,12 +149,14 @@ def test_what_the_weights_of_finished_runs_say(runs):
     weights = torch.load(runs / "untied-s0" / "checkpoint.pt", weights_only=True)["model"]
     u, v = weights["embedding.weight"].double(), weights["output.weight"].double()
     image = u @ (torch.linalg.inv(u.T @ u) @ u.T @ v)  # the normal equations, by hand
+    lstm = torch.cat([w.double().flatten() for name, w in weights.items() if name.startswith("lstm.")])
     assert found["untied-s0"] == {
+        "lstm": pytest.approx(lstm.norm().item()),
         "embedding": pytest.approx(u.square().sum().sqrt().item()),
         "output": pytest.approx(v.square().sum().sqrt().item()),
         "linear_residual": pytest.approx(((v - image).square().sum() / v.square().sum()).item()),
     }
-    assert found["tied-s0"].keys() == {"embedding"} and 0 < found["untied-s0"]["linear_residual"] < 1
+    assert found["tied-s0"].keys() == {"embedding", "lstm"} and 0 < found["untied-s0"]["linear_residual"] < 1
 
 
 def test_no_runs_nothing_to_compare(tmp_path):

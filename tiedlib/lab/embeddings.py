@@ -7,6 +7,7 @@ pairs, and against the cosines of another embedding of the same words.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -108,9 +109,8 @@ def compare_embeddings(out: Path) -> dict[str, Any]:
 
 
 def weight_statistics(out: Path) -> dict[str, dict[str, float]]:
-    """What the weights of each finished run below `out` say: Frobenius norms of the embeddings and of P, and, untied,
-    linear_residual = min_A ‖V − UA‖²_F / ‖V‖²_F: how far the output embedding is from a linear image of the input one.
-    """
+    """What the weights of each finished run below `out` say: Frobenius norms of the embeddings, of P and of all that the LSTM
+    has, and, untied, linear_residual = min_A ‖V − UA‖²_F / ‖V‖²_F: how far V is from a linear image of U."""
     found = {}
     for path in sorted(out.glob("*/checkpoint.pt")):
         saved = checkpoints.load(path)
@@ -118,6 +118,7 @@ def weight_statistics(out: Path) -> dict[str, dict[str, float]]:
             continue
         w = saved["model"]
         stats = {name.split(".")[0]: float(w[name].norm()) for name in MATRICES if name in w}
+        stats["lstm"] = math.sqrt(sum(float(t.square().sum()) for name, t in w.items() if name.startswith("lstm.")))
         if "output.weight" in w:
             u, v = w["embedding.weight"].double(), w["output.weight"].double()
             best = u @ torch.linalg.lstsq(u, v).solution
