@@ -100,7 +100,7 @@ def _press_wolf_small() -> Experiment:
     variants["tied-clip-1"] = new(tied, clip=1.0)
     runs = _seeds(variants, range(3))
     return Experiment(
-        "Press & Wolf 2016, table 6: the small model on the Penn Treebank", "25 to 50", "press-wolf-small-", runs
+        "Press & Wolf 2016, table 6: the small model on the Penn Treebank", "16 to 50", "press-wolf-small-", runs
     )
 
 
@@ -135,7 +135,7 @@ def _press_wolf_wikitext2() -> Experiment:
     untied = TrainConfig.from_preset("small", corpus="wikitext-2")
     variants = {"untied": untied, "tied": dataclasses.replace(untied, tied=True)}
     return Experiment(
-        "the small model of Press & Wolf on WikiText-2", "40", "press-wolf-wikitext2-", _seeds(variants, range(3))
+        "the small model of Press & Wolf on WikiText-2", "16 to 40", "press-wolf-wikitext2-", _seeds(variants, range(3))
     )
 
 
