@@ -1,5 +1,6 @@
 """tiedlib.lab.memory: counted in the pages that a process gets from the system, in a process of its own each time."""
 
+import multiprocessing
 import os
 import platform
 import subprocess
@@ -7,7 +8,9 @@ import sys
 
 import pytest
 
-from tiedlib.lab import memory
+from tiedlib.lab import cluster, memory, runs
+from tiedlib.lab.command_line import run
+from tiedlib.lab.configuration import TrainConfig
 
 glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
 
@@ -67,3 +70,19 @@ def test_a_library_that_refuses_is_not_believed(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(memory.ctypes, "CDLL", lambda _: Refuses)
     assert memory.keep_memory() is False
+
+
+def test_every_process_that_is_there_for_training_keeps_its_memory(monkeypatch, tmp_path):
+    called = []
+    for place in (runs, cluster):
+        monkeypatch.setattr(place, "keep_memory", lambda place=place: called.append(place.__name__))
+        monkeypatch.setattr(place, "one", lambda *_, **__: "done")
+    monkeypatch.setattr(memory, "keep_memory", lambda: called.append("command"))
+    task = runs.Task(TrainConfig(), tmp_path, tmp_path / "record.json")
+
+    here, there = multiprocessing.Pipe()
+    runs._process(there, "a", task, 1, {})
+    assert here.recv() == ("end", "done")
+    cluster._work("a", task, tmp_path, "word", {})
+    assert run(["train", "--corpus", str(tmp_path / "nothing"), "--out", str(tmp_path / "run")]) == 2
+    assert called == ["tiedlib.lab.runs", "tiedlib.lab.cluster", "command"]
