@@ -135,7 +135,7 @@ def _press_wolf_wikitext2() -> Experiment:
     untied = TrainConfig.from_preset("small", corpus="wikitext-2")
     variants = {"untied": untied, "tied": dataclasses.replace(untied, tied=True)}
     return Experiment(
-        "the small model of Press & Wolf on WikiText-2", "16 to 40", "press-wolf-wikitext2-", _seeds(variants, range(3))
+        "the small model of Press & Wolf on WikiText-2", "15 to 30", "press-wolf-wikitext2-", _seeds(variants, range(3))
     )
 
 
