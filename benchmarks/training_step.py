@@ -204,16 +204,20 @@ def compare(case: Case, blocks: int, seconds: float, clock: Callable[[], float] 
         "limit_best": max(flops) / 1e9,
     }
     for kind, training in (("", True), ("_eval", False)):
-        ratios = [b / a for a, b in zip(speed[f"plain{kind}"], speed[f"ours{kind}"], strict=True)]
         row |= {f"{who}{kind}_tokens_per_second": statistics.median(speed[f"{who}{kind}"]) for who in ("plain", "ours")}
-        row |= {f"ratio{kind}": statistics.median(ratios), f"ratio{kind}_range": [min(ratios), max(ratios)]}
+        row |= _ratio(f"ratio{kind}", speed[f"plain{kind}"], speed[f"ours{kind}"])
         for who in ("plain", "ours"):
             parts = [case.operations(training) * s / f for s, f in zip(speed[f"{who}{kind}"], flops, strict=True)]
             row[f"{who}{kind}_fraction"] = statistics.median(parts)
     if "float32" in speed:
-        ratios = [b / a for a, b in zip(speed["float32"], speed["ours"], strict=True)]
-        row |= {"ratio_float32": statistics.median(ratios), "ratio_float32_range": [min(ratios), max(ratios)]}
+        row |= _ratio("ratio_float32", speed["float32"], speed["ours"])
     return row
+
+
+def _ratio(name: str, theirs: list[float], ours: list[float]) -> dict[str, Any]:
+    """Of our speed to theirs, turn by turn: median and range."""
+    ratios = [b / a for a, b in zip(theirs, ours, strict=True)]
+    return {name: statistics.median(ratios), f"{name}_range": [min(ratios), max(ratios)]}
 
 
 def _same_losses(turns: dict[str, Run], batches: Batches, case: Case) -> None:

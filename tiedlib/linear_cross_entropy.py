@@ -113,12 +113,14 @@ def _run(
         d_h = torch.zeros_like(x, dtype=sums) if wants[0] else None
         d_weight = OuterSum(None if len(x) else torch.zeros_like(v, dtype=sums), None if len(x) else False)
         d_b = torch.zeros(len(v), dtype=sums, device=h.device) if wants[2] else None
-        size = sums.itemsize
         for at in _blocks(len(x), len(v) * task.dtype.itemsize, BLOCK[h.device.type]):
             g = linear(x[at], v, b)  # the logits, and ∂ℓ/∂z when the parts are through
             rows = factor[at, None]
-            for part in [slice(0, len(g))] if g.dtype is sums else _blocks(len(g), len(v) * size, PART[h.device.type]):
-                z = g[part].to(sums)  # g itself, where that is its dtype
+            parts = [slice(0, len(g))]
+            if g.dtype is not sums:
+                parts = _blocks(len(g), len(v) * sums.itemsize, PART[h.device.type])
+            for part in parts:
+                z = g[part].to(sums)  # g itself, where that is its dtype, and copying it back then does nothing
                 loss[at][part] = _losses(z, task.target[at][part], task.smoothing, any(wants))
                 if d_b is not None:
                     d_b += torch.mv(z.t(), factor[at][part])
