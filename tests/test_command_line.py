@@ -155,9 +155,10 @@ def test_flags_change_the_preset(monkeypatch):
     )
     expected = {"tied": True, "projection": True, "projection_bias": True, "penalty": "code", "dropout": 0.25}
     assert parsed(monkeypatch, *arguments.split()) == TrainConfig.from_preset("medium", **expected, epochs=7, batch=9)
-    arguments = "--unroll 11 --lr 0.5 --clip 2 --seed 4 --threads 3 --no-output-bias --optimizer adam --tied --untied"
-    changes = {"unroll": 11, "lr": 0.5, "clip": 2.0, "seed": 4, "threads": 3, "output_bias": False, "optimizer": "adam"}
-    assert parsed(monkeypatch, *arguments.split()) == TrainConfig.from_preset("small", **changes)
+    arguments = "--unroll 11 --lr 0.5 --clip 2 --early-clip 1 --seed 4 --threads 3 --no-output-bias --optimizer adam"
+    changes = {"unroll": 11, "lr": 0.5, "clip": 2.0, "early_clip": 1.0, "seed": 4, "threads": 3, "output_bias": False}
+    expected = TrainConfig.from_preset("small", **changes, optimizer="adam")
+    assert parsed(monkeypatch, *arguments.split(), "--tied", "--untied") == expected
 
 
 # What goes wrong

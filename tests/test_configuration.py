@@ -20,6 +20,8 @@ pytestmark = pytest.mark.usefixtures("unchecked")  # our own messages, not the t
         ({"lr": 0.0}, "lr is 0.0; it must be more than 0.0"),
         ({"lr": float("nan")}, "lr is nan; it must be a finite number"),
         ({"clip": float("inf")}, "clip is inf; it must be a finite number"),
+        ({"early_clip": 0.0}, "early_clip is 0.0; it must be more than 0.0"),
+        ({"early_clip": "1"}, "early_clip is '1'; it must be a finite number"),
         ({"lr": "1"}, "lr is '1'; it must be a finite number"),
         ({"dropout": 1.0}, "dropout is 1.0; it must be less than 1.0"),
         ({"dropout": -0.1}, "dropout is -0.1; it must be at least 0.0"),
@@ -71,6 +73,13 @@ def test_the_rate_falls_as_in_the_authors_code():
     large = TrainConfig.from_preset("large")
     assert large.lr_factor(14) == 1.0 and large.lr_factor(15) == pytest.approx(1 / 1.15)
     assert large.lr_factor(54) == pytest.approx(1.15**-40)
+
+
+def test_the_early_clip_holds_while_the_rate_is_full():
+    early = TrainConfig(clip=5.0, early_clip=1.0, constant_epochs=1)
+    assert [early.clip_at(i) for i in range(4)] == [1.0, 1.0, 5.0, 5.0]
+    assert [early.lr_factor(i) for i in range(4)] == [1.0, 1.0, 0.5, 0.25]
+    assert [TrainConfig(clip=2.0).clip_at(i) for i in (0, 9)] == [2.0, 2.0]
 
 
 def test_digest_and_cuts():

@@ -81,7 +81,8 @@ def plain_training(config, corpus):
             loss = nll / config.batch + 0.5 * p.weight.square().sum() / (6.5 * config.batch)
             optimizer.zero_grad()
             loss.backward()
-            nn.utils.clip_grad_norm_(moving, config.clip)
+            full = epoch <= config.constant_epochs
+            nn.utils.clip_grad_norm_(moving, config.early_clip if full and config.early_clip else config.clip)
             optimizer.step()
             state = tuple(s.detach() for s in state)
             total, count = total + nll.item(), count + y.numel()
@@ -89,8 +90,9 @@ def plain_training(config, corpus):
     return losses, v.weight.detach()
 
 
-def test_a_run_is_the_plain_loop(tmp_path):
-    config = change(projection=True, penalty="code", layers=2, init_range=0.3, clip=2.0, lr=0.7)
+@pytest.mark.parametrize("early_clip", [None, 0.5])
+def test_a_run_is_the_plain_loop(tmp_path, early_clip):
+    config = change(projection=True, penalty="code", layers=2, init_range=0.3, clip=2.0, lr=0.7, early_clip=early_clip)
     record = train(config, tmp_path)
     losses, weight = plain_training(config, load_corpus("toy_language", tokens=600, vocabulary_size=60))
     assert [e["train_loss"] for e in record["epochs"]] == pytest.approx(losses, rel=1e-5)

@@ -138,7 +138,7 @@ def _config_flags(parser: _Parser, without: tuple[str, ...] = ()) -> None:
         elif "choices" in rules:
             parser.add_argument(flag, choices=rules["choices"], **common)
         else:
-            number = int if kind.startswith("int") else float if kind == "float" else str
+            number = int if kind.startswith("int") else float if kind.startswith("float") else str
             parser.add_argument(flag, type=number, metavar=kind.split(" ")[0].upper(), **common)
     what = "two matrices, as --no-tied (default)"
     parser.add_argument("--untied", dest="tied", action="store_false", default=argparse.SUPPRESS, help=what)

@@ -48,6 +48,7 @@ class TrainConfig:
     optimizer: str = option("sgd", "update rule", choices=("sgd", "adam"))
     lr: float = option(1.0, "learning rate", above=0.0)
     clip: float = option(5.0, "largest norm of the gradient, nats a window", above=0.0)
+    early_clip: float | None = option(None, "clip of the epochs at full rate (none: that of all)", above=0.0)
     constant_epochs: int = option(4, "epoch i from 0 runs at lr * decay ** max(i - this, 0)", low=0)
     decay: float = option(0.5, "factor on lr for each later epoch", above=0.0, high=1.0)
     epochs: int = option(13, "passes over the training text", low=1)
@@ -81,6 +82,10 @@ class TrainConfig:
     def lr_factor(self, epoch: int) -> float:
         """decay ** max(i − constant_epochs, 0), i from 0; as the authors', constant_epochs + 1 epochs at full rate."""
         return float(self.decay ** max(epoch - self.constant_epochs, 0))
+
+    def clip_at(self, epoch: int) -> float:
+        """The largest norm in epoch i from 0: early_clip, where it is set, up to i = constant_epochs, and clip after it."""
+        return self.clip if self.early_clip is None or epoch > self.constant_epochs else self.early_clip
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,9 @@ def _check(name: str, value: Any, option: dataclasses.Field[Any]) -> None:
         raise ValueError(f"{name} is {value!r}; it must be True or False")
     if kind.startswith("int") and (isinstance(value, bool) or not isinstance(value, int)):
         raise ValueError(f"{name} is {value!r}; it must be a whole number")
-    if kind == "float" and (isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value)):
+    if kind.startswith("float") and (
+        isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value)
+    ):
         raise ValueError(f"{name} is {value!r}; it must be a finite number")
     for key, word in (("low", "at least"), ("above", "more than"), ("high", "at most"), ("below", "less than")):
         if key in rules and not _COMPARE[key](value, rules[key]):

@@ -82,7 +82,8 @@ def _tying_slice() -> Experiment:
 
 def _press_wolf_small() -> Experiment:
     """Table 6 of Press & Wolf: the small model on all of PTB; P without and with a bias, as in their code. The last variants
-    ask what the bias does where there is no penalty, and what a tighter clip does, which leaves it a calm start."""
+    ask what the bias does where there is no penalty, and what a tighter clip does, which leaves it a calm start: for all
+    epochs, or for those at full rate alone."""
     new = dataclasses.replace
     untied = TrainConfig.from_preset("small", corpus="ptb")
     tied = new(untied, tied=True)
@@ -98,6 +99,8 @@ def _press_wolf_small() -> Experiment:
         variants[f"tied-p{end}"] = new(variants[f"tied-pr-code{end}"], penalty="none")
         variants[f"tied-pr-code{end}-clip-1"] = new(variants[f"tied-pr-code{end}"], clip=1.0)
     variants["tied-clip-1"] = new(tied, clip=1.0)
+    for name in ("tied-pr-code", "tied"):
+        variants[f"{name}-early-clip-1"] = new(variants[name], early_clip=1.0)
     runs = _seeds(variants, range(3))
     return Experiment(
         "Press & Wolf 2016, table 6: the small model on the Penn Treebank", "16 to 50", "press-wolf-small-", runs

@@ -158,7 +158,7 @@ def _steps(config: StartConfig, model: LanguageModel, batches: Any) -> Any:
         return total, carry
 
     run = fit(
-        Objective(model, config), batches, SGD(groups, lr=config.lr), loss=loss, epochs=1, clip=config.clip, stateful=True
+        Objective(model, config), batches, SGD(groups, lr=config.lr), loss=loss, epochs=1, clip=config.clip_at(0), stateful=True
     )  # fmt: skip
     for _, event in zip(range(config.steps), run, strict=False):
         yield event
@@ -222,7 +222,7 @@ class _Watch:
             "train_loss": last["loss"],
             "gradient_norm": last["gradient_norm"],
             "turn": last["turn"],
-            "clipped": statistics.fmean(norm > self.config.clip for norm in self.norms[-LAST:]),
+            "clipped": statistics.fmean(norm > self.config.clip_at(0) for norm in self.norms[-LAST:]),
             "largest_loss": max(self.losses),
             "first": [_digits(loss) for loss in self.losses[:FIRST]],
             "blocks": self.blocks,

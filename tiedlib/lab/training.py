@@ -27,7 +27,7 @@ from tiedlib.lab.data import Corpus, contiguous_batches, load_corpus, windows
 from tiedlib.lab.embeddings import embedding_scores
 from tiedlib.lab.objective import Objective, products, window_loss
 from tiedlib.optimizers import SGD, Adam
-from tiedlib.training_loop import Epoch, Progress, evaluate, fit
+from tiedlib.training_loop import Epoch, Progress, Step, evaluate, fit
 from tiedlib.tying import LanguageModel
 
 __all__ = ["EVALUATION_BATCH", "Start", "TrainConfig", "build_model", "own_state", "train"]
@@ -214,12 +214,8 @@ class _Run:
     def events(self, checkpoint_seconds: float, stop: threading.Event, most: int | None) -> Iterator[Event]:
         """The events of `fit`, an epoch's as the dict that the record keeps; saves, and stops where `stop` is set, or after
         `most` updates."""
-        config, saved, before, done = self.config, time.monotonic(), time.perf_counter(), 0
-        steps = fit(
-            self.objective, self.batches, self.optimizer, loss=window_loss(self.group.whole), epochs=config.epochs,
-            clip=config.clip, scheduler=self.scheduler, stateful=True, progress=self.progress,
-        )  # fmt: skip
-        for event in steps:
+        saved, before, done = time.monotonic(), time.perf_counter(), 0
+        for event in self._fit():
             self.stepping += time.perf_counter() - before
             nll = self.progress.carry[1] if isinstance(event, Epoch) else 0.0
             self.progress = event.progress
@@ -241,6 +237,14 @@ class _Run:
                 if stopped:
                     raise KeyboardInterrupt
             before = time.perf_counter()
+
+    def _fit(self) -> Iterator[Step | Epoch]:
+        """The events of `fit`, called anew for each epoch, because the clip may be another."""
+        for epoch in range(self.progress.epoch, self.config.epochs):
+            yield from fit(
+                self.objective, self.batches, self.optimizer, loss=window_loss(self.group.whole), epochs=epoch + 1,
+                clip=self.config.clip_at(epoch), scheduler=self.scheduler, stateful=True, progress=self.progress,
+            )  # fmt: skip
 
     def _row(self, event: Epoch, nll: float) -> dict[str, Any]:
         return {
