@@ -192,6 +192,18 @@ def test_a_long_table_says_what_it_leaves_out():
     assert html.count("<tr>") == figures.TABLE_ROWS + 1 and "The first 200 of 1000 rows." in html
 
 
+@pytest.mark.parametrize(
+    ("lengths", "said"),
+    [((625, 40, 40, 40), ["The first 80 of 625 rows."]), ((300, 90, 1), ["The first 109 of 300 rows."]),
+     ((150, 140), ["The first 100 of 150 rows.", "The first 100 of 140 rows."]), ((100, 100), [])],
+)  # fmt: skip
+def test_a_long_table_leaves_room_for_the_short_ones(lengths, said):
+    fig = go.Figure([go.Scatter(x=np.arange(n) + i / 10, y=np.arange(n)) for i, n in enumerate(lengths)])
+    html = figures.table_html(states.spec(fig))
+    assert re.findall(r"The first \d+ of \d+ rows\.", html) == said
+    assert html.count("<tr>") == len(lengths) + min(sum(lengths), figures.TABLE_ROWS)
+
+
 def test_controls_are_labelled_and_start_where_they_should():
     kinds = [
         Parameter("lr", "lr", "number", (0.1, 1.0), ("0.1", "1"), 1),

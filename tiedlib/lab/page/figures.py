@@ -83,11 +83,22 @@ def tables(figure: states.Spec) -> list[tuple[str, list[str], list[list[str]]]]:
     return found
 
 
+def _shares(lengths: list[int]) -> list[int]:
+    """How many rows of each table are shown, at most 200 in all: the short tables whole, the others an equal part."""
+    shares, left = [0] * len(lengths), TABLE_ROWS
+    shortest_first = sorted(range(len(lengths)), key=lengths.__getitem__)
+    for done, i in enumerate(shortest_first):
+        shares[i] = min(lengths[i], left // (len(lengths) - done))
+        left -= shares[i]
+    return shares
+
+
 def table_html(figure: states.Spec) -> str:
     """The tables as HTML, at most 200 rows in all; the page's script shows the rest."""
-    parts, left = [], TABLE_ROWS
-    for caption, heads, rows in tables(figure):
-        shown, left = rows[: max(left, 0)], left - len(rows)
+    found = tables(figure)
+    parts = []
+    for (caption, heads, rows), share in zip(found, _shares([len(rows) for *_, rows in found]), strict=True):
+        shown = rows[:share]
         head = "".join(f'<th scope="col">{escape(h)}</th>' for h in heads)
         body = "".join(
             f'<tr><th scope="row">{escape(row[0])}</th>' + "".join(f"<td>{escape(c)}</td>" for c in row[1:]) + "</tr>"
