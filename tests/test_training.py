@@ -6,6 +6,7 @@ import math
 import os
 import re
 import signal
+import statistics
 
 import pytest
 import torch
@@ -69,10 +70,11 @@ def plain_training(config, corpus):
         getattr(lstm, f"bias_hh_l{k}").requires_grad_(False)
     moving = [q for module in (u, lstm, p, v) for q in module.parameters() if q.requires_grad]
     optimizer = torch.optim.SGD(moving, lr=config.lr)
-    rows, losses = contiguous_batches(corpus.train, config.batch), []
+    rows, losses, norms = contiguous_batches(corpus.train, config.batch), [], []
     for epoch in range(config.epochs):
         optimizer.param_groups[0]["lr"] = config.lr * config.decay ** max(epoch - config.constant_epochs, 0)
         state, total, count = None, 0.0, 0
+        norms.append([])
         for t in range(0, rows.shape[1] - 1, config.unroll):
             x, y = rows[:, t : t + config.unroll], rows[:, t + 1 : t + 1 + config.unroll]
             x = x[:, : y.shape[1]]
@@ -81,21 +83,27 @@ def plain_training(config, corpus):
             loss = nll / config.batch + 0.5 * p.weight.square().sum() / (6.5 * config.batch)
             optimizer.zero_grad()
             loss.backward()
-            full = epoch <= config.constant_epochs
-            nn.utils.clip_grad_norm_(moving, config.early_clip if full and config.early_clip else config.clip)
+            clip = config.early_clip if config.early_clip and epoch <= config.constant_epochs else config.clip
+            norms[-1].append(nn.utils.clip_grad_norm_(moving, clip).item())
             optimizer.step()
             state = tuple(s.detach() for s in state)
             total, count = total + nll.item(), count + y.numel()
         losses.append(total / count)
-    return losses, v.weight.detach()
+    return losses, norms, v.weight.detach()
 
 
-@pytest.mark.parametrize("early_clip", [None, 0.5])
+@pytest.mark.parametrize("early_clip", [None, 1.4])
 def test_a_run_is_the_plain_loop(tmp_path, early_clip):
-    config = change(projection=True, penalty="code", layers=2, init_range=0.3, clip=2.0, lr=0.7, early_clip=early_clip)
+    config = change(projection=True, penalty="code", layers=2, init_range=0.3, clip=1.2, lr=0.7, early_clip=early_clip)
     record = train(config, tmp_path)
-    losses, weight = plain_training(config, load_corpus("toy_language", tokens=600, vocabulary_size=60))
+    losses, norms, weight = plain_training(config, load_corpus("toy_language", tokens=600, vocabulary_size=60))
     assert [e["train_loss"] for e in record["epochs"]] == pytest.approx(losses, rel=1e-5)
+    assert [e["gradient_norm"] for e in record["epochs"]] == pytest.approx(
+        [statistics.fmean(n) for n in norms], rel=1e-5
+    )
+    clips = [early_clip or 1.2, 1.2]
+    over = [statistics.fmean(norm > clip for norm in n) for n, clip in zip(norms, clips, strict=True)]
+    assert [e["clipped"] for e in record["epochs"]] == over and all(0 < share < 1 for share in over)
     assert [e["lr"] for e in record["epochs"]] == pytest.approx([0.7, 0.35])
     saved = checkpoints.load(tmp_path / "checkpoint.pt")["model"]["output.weight"]
     torch.testing.assert_close(saved, weight, rtol=1e-4, atol=1e-5)

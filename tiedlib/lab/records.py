@@ -2,8 +2,9 @@
 
 Fields: format, config, data (sha256 of each file read), versions, machine, started and finished (UTC), seconds (wall),
 epochs, parameters, peak_memory_mb, weights_sha256, and what the run measures: of a language model train_/valid_/
-test_perplexity of the final model (without dropout) and embeddings (scores that need the weights), of a variational
-auto-encoder what `tiedlib.lab.variational` lists. A record of another configuration is never overwritten.
+test_perplexity of the final model (without dropout) and embeddings (scores that need the weights), and of its epochs the
+gradient's mean norm before the clip and the share of steps that were clipped; of a variational auto-encoder what
+`tiedlib.lab.variational` lists. A record of another configuration is never overwritten.
 """
 
 from __future__ import annotations

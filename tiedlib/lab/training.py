@@ -154,6 +154,9 @@ class _Run:
         self.started, self.earlier, self.stepping = records.now(), 0.0, 0.0  # wall seconds: before, this epoch's steps
         self.record: Any = None
         self.norm: Any = None  # of the last gradient, before clipping
+        self.clipping = torch.zeros(
+            3, dtype=torch.float64, device=group.device
+        )  # Σ norm, clipped steps, steps: this epoch
         if path is not None and group.first(path.exists):
             self.restore(path)
         self.since = time.perf_counter()
@@ -174,6 +177,7 @@ class _Run:
             self.progress = Progress(**{**saved["progress"], "carry": distributed.moved(own["carry"], group.device)})
             self.epochs, self.record, clock = saved["epochs"], saved["record"], saved["clock"]
             self.started, self.earlier, self.stepping = clock["started"], clock["seconds"], clock["stepping"]
+            self.clipping[:] = torch.tensor(saved.get("clipping", [0.0] * 3), dtype=torch.float64)
             group.set_random_state(own["rng"])
             torch.set_num_threads(saved["threads"])  # another number may round otherwise
             matrix_products.use(saved.get("kernel", "torch"))  # and so may another kernel
@@ -194,7 +198,7 @@ class _Run:
             "kernel": matrix_products.kernel(), "vocabulary": self.corpus.vocabulary.to_list(),
             "unit": self.corpus.unit, "epochs": self.epochs, "steps": len(self.batches),
             "clock": {"started": self.started, "seconds": self.seconds(), "stepping": self.stepping},
-            "record": self.record, "device": self.group.device.type,
+            "record": self.record, "device": self.group.device.type, "clipping": self.clipping.tolist(),
         }  # fmt: skip
         if self.group.size > 1:  # each process has rows, and with them a state, of its own
             carry = distributed.moved(self.progress.carry, torch.device("cpu"))
@@ -222,8 +226,9 @@ class _Run:
             if isinstance(event, Epoch):
                 self.epochs.append(self._row(event, float(nll) / self.tokens))
                 self.stepping = 0.0
+                self.clipping.zero_()
             else:
-                self.norm = event.gradient_norm
+                self._count(event)
                 done += 1
             yield self.epochs[-1] if isinstance(event, Epoch) else event
             # after a pass's last step the scheduler has still to move, so that moment is left to the epoch's event
@@ -246,7 +251,14 @@ class _Run:
                 clip=self.config.clip_at(epoch), scheduler=self.scheduler, stateful=True, progress=self.progress,
             )  # fmt: skip
 
+    def _count(self, step: Step) -> None:
+        """Keep the gradient's norm, and count whether it was clipped, on the device: nothing waits for it."""
+        self.norm = step.gradient_norm
+        clipped = self.norm > self.config.clip_at(step.progress.epoch)
+        self.clipping += torch.stack((self.norm, clipped, torch.ones_like(self.norm)))
+
     def _row(self, event: Epoch, nll: float) -> dict[str, Any]:
+        norms, clipped, steps = self.clipping.tolist()
         return {
             "epoch": event.epoch,
             "lr": self.config.lr * self.config.lr_factor(event.epoch),
@@ -254,6 +266,8 @@ class _Run:
             "train_loss": nll,
             "train_perplexity": records.perplexity(nll),
             "valid_perplexity": self.perplexity(self.corpus.valid, EVALUATION_BATCH),
+            "gradient_norm": norms / steps,
+            "clipped": clipped / steps,
             "seconds": self.stepping,
             "tokens_per_second": self.tokens / self.stepping,
         }
