@@ -154,9 +154,8 @@ class _Run:
         self.started, self.earlier, self.stepping = records.now(), 0.0, 0.0  # wall seconds: before, this epoch's steps
         self.record: Any = None
         self.norm: Any = None  # of the last gradient, before clipping
-        self.clipping = torch.zeros(
-            3, dtype=torch.float64, device=group.device
-        )  # Σ norm, clipped steps, steps: this epoch
+        # of this epoch: Σ norm, clipped steps, steps
+        self.clipping = torch.zeros(3, dtype=torch.float64, device=group.device)
         if path is not None and group.first(path.exists):
             self.restore(path)
         self.since = time.perf_counter()
