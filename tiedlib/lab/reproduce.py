@@ -103,7 +103,7 @@ def _press_wolf_small() -> Experiment:
         variants[f"{name}-early-clip-1"] = new(variants[name], early_clip=1.0)
     runs = _seeds(variants, range(3))
     return Experiment(
-        "Press & Wolf 2016, table 6: the small model on the Penn Treebank", "16 to 50", "press-wolf-small-", runs
+        "Press & Wolf 2016, table 6: the small model on the Penn Treebank", "18 to 50", "press-wolf-small-", runs
     )
 
 
