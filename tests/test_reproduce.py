@@ -87,7 +87,7 @@ def test_one_factor_at_a_time():
 
 def test_the_small_model_is_the_papers():
     runs = EXPERIMENTS["press-wolf-small"].runs
-    assert len(runs) == 51 and runs["untied-s0"] == TrainConfig.from_preset("small", corpus="ptb")
+    assert len(runs) == 54 and runs["untied-s0"] == TrainConfig.from_preset("small", corpus="ptb")
     assert runs["tied-s2"] == TrainConfig.from_preset("small", corpus="ptb", tied=True, seed=2)
     bias = runs["tied-pr-code-bias-s1"]
     assert (bias.tied, bias.projection, bias.projection_bias, bias.penalty, bias.seed) == (True, True, True, "code", 1)
@@ -96,8 +96,8 @@ def test_the_small_model_is_the_papers():
         assert runs[f"tied-p{end}-s1"] == dataclasses.replace(whole, penalty="none")
         assert runs["tied-clip-1-s1"] == dataclasses.replace(runs["tied-s1"], clip=1.0)
         assert runs[f"tied-pr-code{end}-clip-1-s1"] == dataclasses.replace(whole, clip=1.0)
-    for name in ("tied", "tied-pr-code"):
-        assert runs[f"{name}-early-clip-1-s1"] == dataclasses.replace(runs[f"{name}-s1"], early_clip=1.0)
+    for name, clip in (("tied", 1.0), ("tied-pr-code", 1.0), ("tied-pr-code", 2.0)):
+        assert runs[f"{name}-early-clip-{clip:g}-s1"] == dataclasses.replace(runs[f"{name}-s1"], early_clip=clip)
 
 
 def test_the_large_model_is_the_papers():

@@ -99,11 +99,11 @@ def _press_wolf_small() -> Experiment:
         variants[f"tied-p{end}"] = new(variants[f"tied-pr-code{end}"], penalty="none")
         variants[f"tied-pr-code{end}-clip-1"] = new(variants[f"tied-pr-code{end}"], clip=1.0)
     variants["tied-clip-1"] = new(tied, clip=1.0)
-    for name in ("tied-pr-code", "tied"):
-        variants[f"{name}-early-clip-1"] = new(variants[name], early_clip=1.0)
+    for name, clip in (("tied-pr-code", 1), ("tied", 1), ("tied-pr-code", 2)):
+        variants[f"{name}-early-clip-{clip}"] = new(variants[name], early_clip=float(clip))
     runs = _seeds(variants, range(3))
     return Experiment(
-        "Press & Wolf 2016, table 6: the small model on the Penn Treebank", "18 to 50", "press-wolf-small-", runs
+        "Press & Wolf 2016, table 6: the small model on the Penn Treebank", "19 to 55", "press-wolf-small-", runs
     )
 
 
