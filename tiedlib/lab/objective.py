@@ -1,4 +1,4 @@
-"""What a language model is trained on, in each window of text: `Objective`, a module, so that it can be wrapped as one."""
+"""A run's model at its start, and what it is trained on in each window of text: `Objective`, a module, to be wrapped as one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,24 @@ from torch import Tensor, nn
 from tiedlib.lab.configuration import TrainConfig
 from tiedlib.tying import LanguageModel, augmented_loss, projection_penalty
 
-__all__ = ["Objective", "products", "window_loss"]
+__all__ = ["Objective", "build_model", "products", "window_loss"]
+
+
+def build_model(config: TrainConfig, vocabulary_size: int) -> LanguageModel:
+    """The model of a configuration, its parameters drawn from the seed; afterwards torch's own generator is seeded too,
+    with a number drawn after them, for dropout."""
+    model = LanguageModel(
+        vocabulary_size, config.dim, config.hidden, config.layers,
+        tied=config.tied, projection=config.projection, projection_bias=config.projection_bias, dropout=config.dropout,
+    )  # fmt: skip
+    generator = torch.Generator().manual_seed(config.seed)
+    model.reset_parameters(config.init_range, generator)
+    if not config.output_bias:
+        model.output.bias.requires_grad_(False).zero_()
+    if config.freeze_input:
+        model.embedding.weight.requires_grad_(False)
+    torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+    return model
 
 
 class Objective(nn.Module):

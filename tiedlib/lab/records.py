@@ -1,10 +1,9 @@
 """Records of runs: one JSON file a run, with all that is needed to repeat it and to print a table from it.
 
 Fields: format, config, data (sha256 of each file read), versions, machine, started and finished (UTC), seconds (wall),
-epochs, parameters, peak_memory_mb, weights_sha256, and what the run measures: of a language model train_/valid_/
-test_perplexity of the final model (without dropout) and embeddings (scores that need the weights), and of its epochs the
-gradient's mean norm before the clip and the share of steps that were clipped; of a variational auto-encoder what
-`tiedlib.lab.variational` lists. A record of another configuration is never overwritten.
+parameters, peak_memory_mb, weights_sha256, epochs (with the gradient's mean norm and the share of clipped steps), and what the
+run measures: of a language model train_/valid_/test_perplexity of the final model (without dropout) and embeddings (scores that
+need the weights), of a variational auto-encoder what `tiedlib.lab.variational` lists. Another's record is never overwritten.
 """
 
 from __future__ import annotations

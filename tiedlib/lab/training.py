@@ -25,7 +25,7 @@ from tiedlib.lab import checkpoints, distributed, records
 from tiedlib.lab.configuration import TrainConfig, check_precision
 from tiedlib.lab.data import Corpus, contiguous_batches, load_corpus, windows
 from tiedlib.lab.embeddings import embedding_scores
-from tiedlib.lab.objective import Objective, products, window_loss
+from tiedlib.lab.objective import Objective, build_model, products, window_loss
 from tiedlib.optimizers import SGD, Adam
 from tiedlib.training_loop import Epoch, Progress, Step, evaluate, fit
 from tiedlib.tying import LanguageModel
@@ -113,23 +113,6 @@ def _begin(
         run = _Run(config, corpus, path, group)
     notes.append(group.first(lambda: records.set_aside_if_damaged(out / "record.json", dataclasses.asdict(config))))
     return run, tuple(note for note in notes if note)
-
-
-def build_model(config: TrainConfig, vocabulary_size: int) -> LanguageModel:
-    """The model of a configuration, its parameters drawn from the seed; afterwards torch's own generator is seeded too,
-    with a number drawn after them, for dropout."""
-    model = LanguageModel(
-        vocabulary_size, config.dim, config.hidden, config.layers,
-        tied=config.tied, projection=config.projection, projection_bias=config.projection_bias, dropout=config.dropout,
-    )  # fmt: skip
-    generator = torch.Generator().manual_seed(config.seed)
-    model.reset_parameters(config.init_range, generator)
-    if not config.output_bias:
-        model.output.bias.requires_grad_(False).zero_()
-    if config.freeze_input:
-        model.embedding.weight.requires_grad_(False)
-    torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
-    return model
 
 
 class _Run:
