@@ -183,6 +183,19 @@ def test_logits_that_are_infinite_or_masked():
         torch.testing.assert_close(ours, reference)
 
 
+@pytest.mark.parametrize("least", [-1000.0, -60.0, -5.0, 0.0])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_probabilities_from_one_to_those_that_float32_cannot_hold(least, smoothing):
+    """The target's logit goes from far below the others to far above; rows that are near and rows that are far in one block."""
+    at = torch.linspace(least, 40.0, 9)
+    h, weight = torch.stack([at, torch.ones(9)], 1), torch.tensor([[1.0, 0.0], [0.0, 0.5], [0.0, 0.25]])
+    target = torch.zeros(9, dtype=torch.long)
+    found = both(linear_cross_entropy, (h, weight, None), target, reduction="none", label_smoothing=smoothing)
+    exact = both(plain, (h.double(), weight.double(), None), target, reduction="none", label_smoothing=smoothing)
+    torch.testing.assert_close(found[0].double(), exact[0], rtol=1e-6, atol=2e-7)
+    assert_equal([g.double() for g in found[1:]], exact[1:], 1e-6)
+
+
 @pytest.mark.parametrize("shape", [(), (1,), (5,), (2, 3), (2, 1, 3), (2, 0, 3)])
 @pytest.mark.parametrize("kind", [torch.int64, torch.int32, torch.int16, torch.uint8, torch.int8])
 def test_targets_of_any_shape_and_integer_type(shape, kind):
@@ -229,7 +242,7 @@ def test_only_what_requires_a_gradient_gets_one(reduction, wanted):
 
 def test_evaluation_does_no_gradient_work(monkeypatch):
     calls = []
-    monkeypatch.setattr(MODULE, "linear", lambda *a: calls.append(a[0].shape) or F.linear(*a))
+    monkeypatch.setattr(MODULE, "linear", lambda *a: calls.append(a[0].shape) or F.linear(*a[:3]))
     monkeypatch.setattr(OuterSum, "add", lambda *_: pytest.fail("a gradient was made"))
     h, weight, target = torch.randn(6, 3), torch.randn(5, 3, requires_grad=True), torch.zeros(6, dtype=torch.long)
     with torch.no_grad():
@@ -239,16 +252,17 @@ def test_evaluation_does_no_gradient_work(monkeypatch):
 
 
 def test_no_block_of_logits_is_larger_than_the_limit(monkeypatch):
-    made = []
-    true = MODULE.linear
+    made, places = [], []
+    true, rooms = MODULE.linear, MODULE.room
     monkeypatch.setattr(MODULE, "linear", lambda *a: made.append(true(*a)) or made[-1])
+    monkeypatch.setattr(MODULE, "room", lambda *a: places.append(a[0]) or rooms(*a))
     monkeypatch.setitem(MODULE.BLOCK, "cpu", 4 * 5 * 11)  # five rows of eleven logits
     both(linear_cross_entropy, (torch.randn(17, 3), torch.randn(11, 3), None), torch.zeros(17, dtype=torch.long))
     assert [len(z) for z in made if z.shape[1] == 11] == [5, 5, 5, 2]
     made.clear()
     monkeypatch.setitem(MODULE.BLOCK, "cpu", 1)  # a row at least
     both(linear_cross_entropy, (torch.randn(3, 3), torch.randn(11, 3), None), torch.zeros(3, dtype=torch.long))
-    assert [len(z) for z in made if z.shape[1] == 11] == [1, 1, 1]
+    assert [len(z) for z in made if z.shape[1] == 11] == [1, 1, 1] and places == [5, 1]
 
 
 @pytest.mark.parametrize("gradient", [False, True])

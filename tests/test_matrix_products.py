@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tiedlib import matrix_products
-from tiedlib.matrix_products import KERNELS, OuterSum, fastest, kernel, linear, softmax_, use, using
+from tiedlib.matrix_products import KERNELS, OuterSum, fastest, kernel, linear, room, softmax_, use, using
 
 SIZES = st.integers(1, 40)
 
@@ -17,18 +17,38 @@ SIZES = st.integers(1, 40)
 @pytest.fixture
 def anew():
     """The choice is made once a process; here, and afterwards, it is made again."""
+    matrix_products._has_onednn.cache_clear()
     fastest.cache_clear()
     yield
+    matrix_products._has_onednn.cache_clear()
     fastest.cache_clear()
 
 
-@given(rows=SIZES, inner=SIZES, out=SIZES, name=st.sampled_from(KERNELS), bias=st.booleans(), turned=st.booleans())
-def test_linear_equals_torchs(rows, inner, out, name, bias, turned):
-    x, w = torch.randn(rows, inner), torch.randn(out, inner)
+@given(
+    rows=SIZES, inner=SIZES, out=SIZES, name=st.sampled_from(KERNELS), bias=st.booleans(), turned=st.booleans(),
+    old=st.booleans(), dtype=st.sampled_from([torch.float32, torch.float64]),
+)  # fmt: skip
+def test_linear_equals_torchs(rows, inner, out, name, bias, turned, old, dtype):
+    x, w = torch.randn(rows, inner, dtype=dtype), torch.randn(out, inner, dtype=dtype)
     w = w.t().contiguous().t() if turned else w
-    b = torch.randn(out) if bias else None
+    b = torch.randn(out, dtype=dtype) if bias else None
+    place = torch.full((rows, out), float("nan"), dtype=dtype) if old else None  # what lay there must not count
     with using(name):
-        torch.testing.assert_close(linear(x, w, b), F.linear(x, w, b), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(linear(x, w, b, place), F.linear(x, w, b), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_results_share_a_room_where_the_kernel_does_not_bring_one(name, dtype):
+    x, w, b = torch.randn(3, 4).to(dtype), torch.randn(5, 4).to(dtype), torch.randn(5).to(dtype)
+    with using(name):
+        place = room(7, x, w)
+        if kernel() == "onednn" and dtype is not torch.float64:
+            assert place is None
+        else:
+            assert place.shape == (7, 5) and place.dtype is dtype
+            for bias in (b, None):
+                assert linear(x, w, bias, place[:3]).data_ptr() == place.data_ptr()
 
 
 @pytest.mark.parametrize("name", KERNELS)
@@ -42,15 +62,20 @@ def test_linear_in_bfloat16_is_rounded_once(name, turned, bias):
     exact = x.double() @ w.double().t() + (b.double() if bias else 0)
     assert ours.dtype is torch.bfloat16
     # half a unit in the last of 8 bits; torch's own adds the bias to a sum already rounded
-    units = 0.5 if name == "onednn" and fastest() == "onednn" else 1.0
+    units = 0.5 if name == "onednn" and matrix_products._has_onednn() else 1.0
     torch.testing.assert_close(ours.double(), exact, rtol=1.01 * units * 2.0**-7, atol=1e-4)
 
 
-@given(rows=SIZES, n=SIZES, name=st.sampled_from(KERNELS), scale=st.sampled_from([1e-3, 1.0, 1e4]))
-def test_softmax_over_its_own_input(rows, n, name, scale):
-    z = scale * torch.randn(rows, n)
+@pytest.mark.parametrize("allowed", [True, False])
+@given(
+    rows=SIZES, n=SIZES, scale=st.sampled_from([1e-3, 1.0, 1e4]), dtype=st.sampled_from([torch.float32, torch.float64])
+)
+def test_softmax_over_its_own_input(allowed, rows, n, scale, dtype):
+    z = scale * torch.randn(rows, n, dtype=dtype)
     expected = torch.softmax(z.double(), -1)
-    with using(name):
+    with pytest.MonkeyPatch.context() as patch:
+        if not allowed:
+            patch.setattr(matrix_products, "_softmax_overwrites", lambda: False)
         assert softmax_(z) is z
     torch.testing.assert_close(z.double(), expected, rtol=1e-5, atol=1e-7)
 
@@ -77,8 +102,9 @@ def test_a_sum_of_nothing_has_no_shape():
         OuterSum().read(torch.ones(()))
 
 
-@pytest.mark.skipif(fastest() == "torch", reason="this machine has one kernel only")
 def test_other_dtypes_take_torchs_own(monkeypatch):
+    if not matrix_products._has_onednn():
+        pytest.skip("this machine has one kernel only")
     monkeypatch.setattr(matrix_products, "_onednn_linear", None)  # calling it would be a TypeError
     for dtype in (torch.float64, torch.float16):
         x = torch.ones(2, 3, dtype=dtype)
@@ -119,7 +145,6 @@ def test_a_kernel_that_is_missing_fails_or_is_wrong_is_left_alone(monkeypatch, r
     assert not recwarn.list
 
 
-@pytest.mark.usefixtures("anew")
 def test_a_softmax_that_may_not_write_over_its_input_is_noticed(monkeypatch):
     true = torch.softmax
 
@@ -127,8 +152,43 @@ def test_a_softmax_that_may_not_write_over_its_input_is_noticed(monkeypatch):
         result = true(z, dim)
         return result if out is None else out.copy_(1.001 * result)
 
-    monkeypatch.setattr(torch, "softmax", spoiled)
-    assert fastest() == "torch"
+    with monkeypatch.context() as patch:
+        patch.setattr(torch, "softmax", spoiled)
+        assert not matrix_products._softmax_overwrites.__wrapped__()
+    assert matrix_products._softmax_overwrites()
+
+
+@pytest.mark.usefixtures("anew")
+@pytest.mark.parametrize(
+    ("name", "mkl", "expected"),
+    [
+        ("Intel Xeon", True, "torch"),
+        ("Intel64 Family 6 Model 143 Stepping 8, GenuineIntel", True, "torch"),
+        ("Intel Xeon", False, "onednn"),  # torch multiplies with another library
+        ("AMD EPYC 9555", True, "onednn"),
+        ("", True, "onednn"),
+    ],
+)
+def test_mkl_is_left_alone_on_its_makers_processors(monkeypatch, name, mkl, expected):
+    monkeypatch.setattr(matrix_products, "_processor", lambda: name)
+    monkeypatch.setattr(matrix_products, "_is_right", lambda: True)
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: mkl)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    assert fastest() == expected
+    with using("onednn"):  # as from a checkpoint of another machine: it goes on with what it has
+        assert kernel() == "onednn"
+
+
+def test_the_processors_name_where_torch_does_not_tell_it(monkeypatch):
+    monkeypatch.setattr(matrix_products.platform, "processor", lambda: "as the system says")
+    for tell in (dict, lambda: {"cpu_name": ""}):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", tell, raising=False)
+        assert matrix_products._processor() == "as the system says"
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"cpu_name": "AMD EPYC"}, raising=False)
+    assert matrix_products._processor() == "AMD EPYC"
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert matrix_products._processor() == "as the system says"
 
 
 @pytest.mark.usefixtures("anew")
@@ -142,6 +202,7 @@ def test_a_processor_without_avx512_keeps_torchs_choice(monkeypatch, capability)
 def test_the_choice_draws_no_numbers_and_does_not_depend_on_the_surroundings():
     expected = fastest()
     fastest.cache_clear()
+    matrix_products._has_onednn.cache_clear()
     state = torch.get_rng_state()
     torch.set_default_dtype(torch.float64)
     try:

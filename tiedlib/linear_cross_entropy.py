@@ -18,7 +18,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from tiedlib import arguments
-from tiedlib.matrix_products import OuterSum, linear, softmax_
+from tiedlib.matrix_products import OuterSum, linear, room, softmax_
 
 __all__ = ["linear_cross_entropy"]
 
@@ -29,6 +29,8 @@ HALF = (torch.float16, torch.bfloat16)
 BLOCK = {"cpu": 24 * 2**20, "cuda": 256 * 2**20}
 # Of half-precision logits, so many bytes at a time are taken to float32 and back: what stays in a processor's cache.
 PART = {"cpu": 4 * 2**20, "cuda": 256 * 2**20}
+# A probability this small still has all its digits in float32, and its logarithm too; below 1.2e-38 it would lose them.
+TINY = 1e-30
 
 
 def linear_cross_entropy(
@@ -113,8 +115,11 @@ def _run(
         d_h = torch.zeros_like(x, dtype=sums) if wants[0] else None
         d_weight = OuterSum(None if len(x) else torch.zeros_like(v, dtype=sums), None if len(x) else False)
         d_b = torch.zeros(len(v), dtype=sums, device=h.device) if wants[2] else None
-        for at in _blocks(len(x), len(v) * task.dtype.itemsize, BLOCK[h.device.type]):
-            g = linear(x[at], v, b)  # the logits, and ∂ℓ/∂z when the parts are through
+        blocks = _blocks(len(x), len(v) * task.dtype.itemsize, BLOCK[h.device.type])
+        place = room(blocks[0].stop, x, v) if blocks else None  # of a block's logits; the next block takes it again
+        for at in blocks:
+            # the logits, and ∂ℓ/∂z when the parts are through
+            g = linear(x[at], v, b, None if place is None else place[: len(x[at])])
             rows = factor[at, None]
             parts = [slice(0, len(g))]
             if g.dtype is not sums:
@@ -149,13 +154,16 @@ def _losses(z: Tensor, target: Tensor, smoothing: float, gradient: bool) -> Tens
     apart = top - z_o  # before the small logarithm, which a large top would swallow
     if smoothing:
         apart = (1 - smoothing) * apart + smoothing * (top - z.mean(-1, keepdim=True))
-    # max_x softmax(z)_x = 1 / Σ exp(z_x − top) is at least 1/C: its logarithm is exact where that of softmax(z)_o is −∞
-    log_sum = -softmax_(z).amax(-1, keepdim=True).log()
+    p_o = softmax_(z).gather(-1, o)
+    loss = -p_o.log()  # without another look at all of z
+    if smoothing or z.is_cuda or bool((p_o < TINY).any()):
+        # max_x softmax(z)_x = 1 / Σ exp(z_x − top) is at least 1/C: its logarithm is exact where that of softmax(z)_o is −∞
+        loss = apart - z.amax(-1, keepdim=True).log()
     if gradient:
         z.scatter_add_(-1, o, torch.full_like(z_o, smoothing - 1.0))
         if smoothing:
             z -= smoothing / z.shape[-1]
-    return (apart + log_sum).squeeze(-1)
+    return loss.squeeze(-1)
 
 
 class _Total(torch.autograd.Function):

@@ -1,7 +1,7 @@
 """Matrix products on a processor: torch's own, or oneDNN's where this machine has them and they are right.
 
 Used by `linear_cross_entropy`; explained in the chapter `fast_output`. torch multiplies float32 matrices with MKL, which is
-not the fastest on every processor; oneDNN, in the same wheel, takes transposed views and adds into a sum as well. In
+Intel's, and the fastest there is on its makers' processors alone; oneDNN, in the same wheel, does better on others. In
 bfloat16 torch goes through oneDNN itself, but copies the bias out to every row first, where oneDNN adds it at the end. The
 call is not part of torch's documented interface: it is therefore looked for, compared once with `F.linear`, and left
 alone where it is missing, fails, or gives something else. Which of the two is used rounds the last bits, so a run keeps the
@@ -10,6 +10,7 @@ name of its kernel: `kernel()` says it, `using(name)` sets it. Other dtypes and 
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -20,7 +21,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-__all__ = ["KERNELS", "OuterSum", "fastest", "kernel", "linear", "softmax_", "use", "using"]
+__all__ = ["KERNELS", "OuterSum", "fastest", "kernel", "linear", "room", "softmax_", "use", "using"]
 
 KERNELS = ("torch", "onednn")
 _chosen: ContextVar[str | None] = ContextVar("tiedlib kernel", default=None)
@@ -35,7 +36,7 @@ def use(name: str) -> None:
     """Take this kernel from now on, or torch's where the machine lacks it. Raises ValueError for an unknown name."""
     if name not in KERNELS:
         raise ValueError(f"name is {name!r}; it must be one of {', '.join(map(repr, KERNELS))}")
-    _chosen.set(name if name == "torch" else fastest())
+    _chosen.set(name if name == "torch" or _has_onednn() else "torch")
 
 
 @contextmanager
@@ -52,10 +53,22 @@ def using(name: str | None = None) -> Iterator[None]:
 
 @cache
 def fastest() -> str:
-    """The best kernel by what the machine can do, not by a clock, so that the same machine always takes the same one."""
-    # Measured on processors with AVX-512 alone; elsewhere torch's own choice is left as it is.
+    """The best kernel by what the machine is, not by a clock, so that the same machine always takes the same one."""
+    at_home = torch.backends.mkl.is_available() and "Intel" in _processor()
+    return "onednn" if not at_home and _has_onednn() else "torch"
+
+
+@cache
+def _has_onednn() -> bool:
+    # Measured on processors with AVX-512 alone, of AMD and of Intel; elsewhere torch's own choice is left as it is.
     able = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability() == "AVX512"
-    return "onednn" if able and _is_right() else "torch"
+    return able and _is_right()
+
+
+def _processor() -> str:
+    """The processor's name, or an empty text where that is not told."""
+    tell = getattr(torch.cpu, "get_capabilities", None)  # newer than the oldest torch that we promise
+    return str((tell() if tell else {}).get("cpu_name") or platform.processor())
 
 
 def _is_right() -> bool:
@@ -72,14 +85,22 @@ def _is_right() -> bool:
                 (_onednn_linear(x, w, bias), F.linear(x, w, bias)),
                 (_onednn_linear(g, w.t(), None), F.linear(g, w.t())),
                 (twice, 2 * F.linear(x.t(), g.t())),
-                (torch.softmax(100 * g, -1, out=(z := 100 * g)), torch.softmax(100 * g, -1)),
-                (z, torch.softmax(100 * g, -1)),
                 (_onednn_linear(*low), F.linear(*low)),
             ]
         near = {torch.float32: 1e-5, torch.bfloat16: 1e-2}
         return all(bool((a - b).abs().max() <= near[b.dtype] * b.abs().max()) for a, b in pairs)  # False for NaN
     except (AttributeError, NotImplementedError, RuntimeError, TypeError, ValueError):
         return False
+
+
+@cache
+def _softmax_overwrites() -> bool:
+    """Whether torch's softmax may write over its own input, which its documentation does not say."""
+    z = torch.arange(70 * 129, dtype=torch.float32, device="cpu").sin().mul(100).reshape(70, 129)
+    with torch.no_grad(), torch.autocast("cpu", enabled=False):
+        expected = torch.softmax(z, -1)
+        torch.softmax(z, -1, out=z)
+        return bool((z - expected).abs().max() <= 1e-6)
 
 
 def _onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -99,18 +120,34 @@ def _takes_onednn(dtype: torch.dtype, *matrices: Tensor) -> bool:
 
 
 def linear(
-    x: Float[Tensor, "rows in"], weight: Float[Tensor, "out in"], bias: Float[Tensor, " out"] | None = None
+    x: Float[Tensor, "rows in"],
+    weight: Float[Tensor, "out in"],
+    bias: Float[Tensor, " out"] | None = None,
+    out: Float[Tensor, "rows out"] | None = None,
 ) -> Float[Tensor, "rows out"]:
-    """x Wᵀ + b, as `F.linear`; W may be a transposed view. Not for autograd: the result has no gradient."""
-    able = x.dtype in (torch.float32, torch.bfloat16) and _takes_onednn(x.dtype, x, weight)
-    return _onednn_linear(x, weight, bias) if able else F.linear(x, weight, bias)
+    """x Wᵀ + b, as `F.linear`; W may be a transposed view. `out` is a part of what `room` gave, and its values are lost.
+    Not for autograd: the result has no gradient."""
+    if _linear_takes_onednn(x, weight):
+        return _onednn_linear(x, weight, bias)
+    if out is None:
+        return F.linear(x, weight, bias)
+    return torch.mm(x, weight.t(), out=out) if bias is None else torch.addmm(bias, x, weight.t(), out=out)
+
+
+def room(rows: int, x: Float[Tensor, "any in"], weight: Float[Tensor, "out in"]) -> Float[Tensor, "rows out"] | None:
+    """Memory for the results of `linear`, one after the other, so that it is asked for once; None where oneDNN, which brings
+    its own, makes them."""
+    return None if _linear_takes_onednn(x, weight) else x.new_empty(rows, len(weight))
+
+
+def _linear_takes_onednn(x: Tensor, weight: Tensor) -> bool:
+    return x.dtype in (torch.float32, torch.bfloat16) and _takes_onednn(x.dtype, x, weight)
 
 
 def softmax_(z: Float[Tensor, "rows n"]) -> Float[Tensor, "rows n"]:
     """softmax over each row, written over z itself."""
-    if _takes_onednn(torch.float32, z):
-        # One call, a row at a time while it is in the cache. That it may write over its input is checked in `_is_right`.
-        return torch.softmax(z, dim=-1, out=z)
+    if z.device.type == "cpu" and z.dtype is torch.float32 and _softmax_overwrites():
+        return torch.softmax(z, dim=-1, out=z)  # one call, a row at a time while it is in the cache
     z.sub_(z.amax(-1, keepdim=True)).exp_()
     return z.div_(z.sum(-1, keepdim=True))
 
