@@ -15,7 +15,8 @@ import pytest
 
 from tiedlib.lab import reproduce as module
 from tiedlib.lab.configuration import TrainConfig
-from tiedlib.lab.records import RecordError
+from tiedlib.lab.embeddings import load_embeddings
+from tiedlib.lab.records import RecordError, load_records
 from tiedlib.lab.reproduce import EXPERIMENTS, Experiment, reproduce, results_folder
 from tiedlib.lab.runs import one
 from tiedlib.lab.starts import StartConfig
@@ -189,7 +190,7 @@ def test_runs_are_chosen_by_pattern_and_seed():
 def test_only_missing_runs_are_made(tiny, here, tmp_path):
     out, results, lines = tmp_path / "out", tmp_path / "results", []
     assert reproduce("tiny", out, results, only="untied-*", report=lines.append)
-    assert names(results) == ["tiny/untied-s0.json", "tiny/untied-s1.json"]
+    assert names(results) == ["tiny/embeddings.json", "tiny/untied-s0.json", "tiny/untied-s1.json"]
     assert lines[0] == "tiny: 2 runs chosen, 2 to do" and lines[1].startswith("[1/2] untied-s0: perplexity ")
     before = (results / "tiny" / "untied-s0.json").read_bytes()
     lines.clear()
@@ -199,18 +200,37 @@ def test_only_missing_runs_are_made(tiny, here, tmp_path):
     assert list(compared["seeds"]) == ["0", "1"] and list(compared["baselines"]) == ["0-1"]
 
 
-def test_a_fuller_comparison_stays(tiny, here, tmp_path):
-    results = tmp_path / "results"
-    assert reproduce("tiny", tmp_path / "out", results, report=lambda line: None)
-    path = results / "tiny" / "embeddings.json"
-    before = path.read_bytes()
-    for record in (results / "tiny").glob("*-s0.json"):
-        record.unlink()
-    assert reproduce("tiny", tmp_path / "elsewhere", results, seeds=1, report=lambda line: None)
-    assert path.read_bytes() == before
+def test_comparisons_of_runs_made_in_other_places_come_together(tiny, here, tmp_path):
+    """Seed after seed on machines of their own: each adds what it made, and says nothing of what it did not."""
+    results, path = tmp_path / "results", tmp_path / "results" / "tiny" / "embeddings.json"
+    assert reproduce("tiny", tmp_path / "one", results, seeds=1, report=lambda line: None)
+    first = json.loads(path.read_text())
+    assert list(first["seeds"]) == ["0"] and sorted(first["weights"]) == ["tied-s0", "untied-s0"]
+    assert reproduce("tiny", tmp_path / "two", results, only="tied-*", report=lambda line: None)  # no pair of its own
+    found = json.loads(path.read_text())
+    assert sorted(found["weights"]) == ["tied-s0", "tied-s1", "untied-s0"] and found["seeds"] == first["seeds"]
+    assert reproduce("tiny", tmp_path / "two", results, report=lambda line: None)
+    found = json.loads(path.read_text())
+    assert list(found["seeds"]) == ["0", "1"] and found["seeds"]["0"] == first["seeds"]["0"]
+    assert not found["baselines"]  # the two seeds were never in one place
+    assert found["weights_sha256"]["tied-s0"] == first["weights_sha256"]["tied-s0"]
+    assert reproduce(
+        "tiny", tmp_path / "nowhere", results, report=lambda line: None
+    )  # nothing to do, nothing to compare
+    assert json.loads(path.read_text()) == found
     path.write_text("{")
     with pytest.raises(RecordError, match=r"embeddings.json is damaged .*; move it away"):
-        reproduce("tiny", tmp_path / "out", results, report=lambda line: None)
+        reproduce("tiny", tmp_path / "two", results, report=lambda line: None)
+
+
+@pytest.mark.parametrize("prefix", ["tying-slice/", "press-wolf-small-"])
+def test_recorded_comparisons_are_of_the_weights_of_recorded_runs(prefix):
+    compared, runs = load_embeddings(prefix), load_records(prefix)
+    assert compared["seeds"] and set(compared["weights"]) == {name.removeprefix(prefix) for name in runs}
+    for name, sha in compared["weights_sha256"].items():
+        assert runs[f"{prefix}{name}"]["weights_sha256"] == sha, name
+    pairs = {f"{kind}-s{seed}" for seed in compared["seeds"] for kind in ("untied", "tied")}
+    assert pairs == set(compared["weights_sha256"])
 
 
 def test_records_are_those_of_the_configuration(tiny, here, tmp_path):
@@ -226,7 +246,7 @@ def test_a_run_that_fails_is_reported_and_the_others_go_on(here, tmp_path, monke
     lines = []
     assert not reproduce("tiny", tmp_path / "out", tmp_path / "results", report=lines.append)
     assert lines[1].startswith("[1/2] bad-s0: MissingFileError: there is no file") and "good-s0: perplexity" in lines[2]
-    assert names(tmp_path / "results") == ["tiny/good-s0.json"]
+    assert names(tmp_path / "results") == ["tiny/embeddings.json", "tiny/good-s0.json"]
 
 
 def test_a_record_of_another_configuration_is_left(tiny, here, tmp_path):
@@ -263,7 +283,7 @@ def test_a_killed_process_is_said_and_the_others_go_on(tmp_path, monkeypatch):
 
     assert not reproduce("tiny", tmp_path / "out", tmp_path / "results", report=report)
     assert "[1/2] long-s0: its process was killed; give the same command again to go on" in lines
-    assert names(tmp_path / "results") == ["tiny/short-s1.json"]
+    assert names(tmp_path / "results") == ["tiny/embeddings.json", "tiny/short-s1.json"]
     assert (tmp_path / "out" / "tiny" / "long-s0" / "checkpoint.pt").exists()
 
 

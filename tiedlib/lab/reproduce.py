@@ -178,6 +178,9 @@ EXPERIMENTS: dict[str, Experiment] = {
 }
 
 
+COMPARED = ("seeds", "baselines", "weights", "weights_sha256")  # what a comparison of embeddings says, run by run
+
+
 def results_folder() -> Path | None:
     """The folder of recorded runs of a checkout; None where tiedlib is installed (its files stay)."""
     root = Path(__file__).resolve().parents[2]
@@ -230,16 +233,24 @@ def reproduce(
 
 
 def _write_embeddings(experiment: Experiment, out: Path, results: Path) -> None:
-    """Compare the embeddings whose runs are in `out`; a comparison over more seeds, made elsewhere, stays."""
+    """Compare the embeddings whose runs are in `out`; what was compared before, of runs that are not there now, stays."""
     if not all(isinstance(config, TrainConfig) for config in experiment.runs.values()):
         return  # no model of text has words to compare
     found, path = compare_embeddings(out), results / f"{experiment.prefix}embeddings.json"
-    if found["seeds"] and not (path.exists() and len(_seeds_compared(path)) > len(found["seeds"])):
-        checkpoints.write_atomic(path, (json.dumps(found, indent=1) + "\n").encode())
+    if not found["weights"]:
+        return
+    before = _compared(path)
+    parts = {part: {**before.get(part, {}), **found[part]} for part in COMPARED}
+    found |= {part: dict(sorted(rows.items())) for part, rows in parts.items()}
+    checkpoints.write_atomic(path, (json.dumps(found, indent=1) + "\n").encode())
 
 
-def _seeds_compared(path: Path) -> list[str]:
+def _compared(path: Path) -> dict[str, dict[str, Any]]:
+    """What an earlier comparison found, part by part."""
+    if not path.exists():
+        return {}
     try:
-        return list(json.loads(path.read_text(encoding="utf-8"))["seeds"])
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        return {part: dict(saved[part]) for part in COMPARED}
     except (ValueError, KeyError, TypeError) as error:
         raise records.RecordError(f"{path} is damaged ({error}); move it away to make it again") from error
