@@ -5,10 +5,10 @@
 
 Absolute times drift on a shared machine, so plain loop, our loop and a bare matrix product take turns, block by block, and
 what counts is the ratio within each turn: its median, and its range. Both loops start from the same weights, and their
-losses are compared before any time is printed. The limit is the rate that the best kernel of this machine keeps up on the
-output layer's own product; the fraction of it counts every multiplication of the model, output layer and LSTM, and
-nothing else. Where products are taken in bfloat16, ours is also set against the plain loop in float32, which is what a
-user leaves for it. Peak memory is that of a process of its own for each loop.
+losses are compared before any time is printed. The limit is the rate that the best kernel of this machine (each has its
+turns) keeps up on the output layer's own product; the fraction of it counts every multiplication of the model, output layer
+and LSTM, and nothing else. Where products are taken in bfloat16, ours is also set against the plain loop in float32, which is
+what a user leaves for it. Peak memory is that of a process of its own for each loop.
 
 A part of what the plain loop loses is not arithmetic: the C library hands matrices above 32 MB back to the system when they
 are freed, and the next step gets them again page by page. Every comparison is therefore made twice, the second time in a
@@ -30,6 +30,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -159,20 +160,31 @@ def models(case: Case) -> tuple[Plain, LanguageModel]:
     return reference, model
 
 
-def product(case: Case) -> tuple[Callable[[Batches], list[float]], int]:
-    """The output layer's product with the best kernel, in blocks as large as ours; its "losses" are nothing. And how many
-    rows it takes for a batch."""
+def products(case: Case) -> tuple[dict[str, Run], int]:
+    """The output layer's product in blocks as large as ours, with each kernel of this machine; its "losses" are nothing. And
+    how many rows it takes for a batch."""
     blocks = -(-case.batch * UNROLL * case.vocab * 4 // BLOCK["cpu"])
     rows = -(-case.batch * UNROLL // blocks)
     x, w = torch.randn(rows, case.hidden), torch.randn(case.vocab, case.hidden)
     x, w = (x.bfloat16(), w.bfloat16()) if case.dtype == "bfloat16" else (x, w)
 
-    def run(batches: Batches) -> list[float]:
-        for _ in range(len(batches) * blocks):
-            matrix_products.linear(x, w)
+    def run(name: str, batches: Batches) -> list[float]:
+        with matrix_products.using(name):
+            place = matrix_products.room(rows, x, w)
+            for _ in range(len(batches) * blocks):
+                matrix_products.linear(x, w, None, place)
         return []
 
-    return run, rows * blocks
+    return {f"limit {name}": partial(run, name) for name in kernels()}, rows * blocks
+
+
+def kernels() -> list[str]:
+    """What this machine can multiply with."""
+    found = []
+    for name in matrix_products.KERNELS:
+        with matrix_products.using(name):
+            found += [name] if matrix_products.kernel() == name else []
+    return found
 
 
 def compare(case: Case, blocks: int, seconds: float, clock: Callable[[], float] = time.perf_counter) -> dict[str, Any]:
@@ -183,7 +195,8 @@ def compare(case: Case, blocks: int, seconds: float, clock: Callable[[], float] 
     turns |= dict(zip(("ours", "ours_eval"), ours(model, case), strict=True))
     if case.dtype != "float32":
         turns["float32"] = plain(models(case)[0], replace(case, dtype="float32"))[0]
-    turns["limit"], limit_rows = product(case)
+    limits, limit_rows = products(case)
+    turns |= limits
     tokens = case.batch * UNROLL
     text = torch.randint(case.vocab, (6, case.batch, UNROLL + 1))
     batches = [(w[:, :-1], w[:, 1:]) for w in text]
@@ -195,11 +208,13 @@ def compare(case: Case, blocks: int, seconds: float, clock: Callable[[], float] 
             work = [batches[k % len(batches)] for k in range(steps[name])]
             begun = clock()
             run(work)
-            done = len(work) * (limit_rows if name == "limit" else tokens)
+            done = len(work) * (limit_rows if name in limits else tokens)
             speed[name].append(done / (clock() - begun))
-    flops = [2 * case.hidden * case.vocab * s for s in speed.pop("limit")]
+    best = max(limits, key=lambda name: statistics.median(speed[name]))
+    flops = [2 * case.hidden * case.vocab * s for s in speed[best]]
     row: dict[str, Any] = {
         **asdict(case),
+        "limit_kernel": best.removeprefix("limit "),
         "limit_gflops": statistics.median(flops) / 1e9,
         "limit_best": max(flops) / 1e9,
     }
@@ -339,8 +354,8 @@ def figures(row: dict[str, Any]) -> dict[str, float]:
 def show(row: dict[str, Any]) -> None:
     kind = f"{row['vocab']:>7,} words {'tied' if row['tied'] else 'untied':<6} {row['dtype']:<8} "
     print(
-        f"{kind} H {row['hidden']} B {row['batch']} threads {row['threads']}  limit {row['limit_gflops']:.0f} GFLOP/s, "
-        f"memory {row['memory']}"
+        f"{kind} H {row['hidden']} B {row['batch']} threads {row['threads']}  "
+        f"limit {row['limit_gflops']:.0f} GFLOP/s ({row['limit_kernel']}), memory {row['memory']}"
     )
     for what in ("", "_eval"):
         speeds = [f"{who} {row[f'{who}{what}_tokens_per_second']:>9,.0f}" for who in ("plain", "ours")]

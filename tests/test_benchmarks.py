@@ -87,6 +87,26 @@ def test_both_loops_start_alike_and_compute_the_same():
         step._same_losses(turns, pairs, case)
 
 
+def test_the_limit_is_that_of_the_fastest_kernel(monkeypatch):
+    """Kernels of known speed, on a clock that they move: one makes a row in a second, the other in half of it."""
+    now, seconds = [0.0], {"torch": 1.0, "onednn": 0.5}
+
+    def linear(x, w, bias=None, out=None):
+        now[0] += len(x) * seconds[step.matrix_products.kernel()]
+
+    monkeypatch.setattr(step, "kernels", lambda: list(seconds))
+    monkeypatch.setattr(step.matrix_products, "_has_onednn", lambda: True)
+    monkeypatch.setattr(step.matrix_products, "linear", linear)
+    monkeypatch.setattr(step, "_same_losses", lambda *_: None)
+    runs = {name: lambda batches: now.__setitem__(0, now[0] + len(batches)) for name in ("train", "valid")}
+    monkeypatch.setattr(step, "plain", lambda *_: tuple(runs.values()))
+    monkeypatch.setattr(step, "ours", lambda *_: tuple(runs.values()))
+    case = step.Case(vocab=30, hidden=8, batch=2, threads=1)
+    row = step.compare(case, blocks=3, seconds=1e-9, clock=lambda: now[0])
+    assert row["limit_kernel"] == "onednn" and row["limit_gflops"] == pytest.approx(2 * 8 * 30 * 2 / 1e9)
+    assert row["ratio"] == 1.0 and row["ours_tokens_per_second"] == 2 * step.UNROLL
+
+
 def test_every_case_is_measured_with_both_habits_of_the_c_library(monkeypatch):
     monkeypatch.setattr(step.platform, "libc_ver", lambda: ("glibc", "2.36"))
     found = step.cases([1000, 30], threads=1)
@@ -103,6 +123,7 @@ def test_a_row_is_measured_in_a_process_that_keeps_its_memory(monkeypatch):
     row = step.apart(case, blocks=2, seconds=0.01, clock="process_time")
     assert step.KEEP.items() <= seen[0].items() and {"PATH"} <= seen[0].keys()
     assert {name: row[name] for name in step.asdict(case)} == step.asdict(case)
+    assert row["limit_kernel"] in step.kernels() and row["limit_best"] >= row["limit_gflops"] > 0
     low, high = row["ratio_range"]
     assert 0 < low <= row["ratio"] <= high and row["ours_tokens_per_second"] > 0
 
