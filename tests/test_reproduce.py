@@ -88,7 +88,7 @@ def test_one_factor_at_a_time():
 
 def test_the_small_model_is_the_papers():
     runs = EXPERIMENTS["press-wolf-small"].runs
-    assert len(runs) == 54 and runs["untied-s0"] == TrainConfig.from_preset("small", corpus="ptb")
+    assert len(runs) == 57 and runs["untied-s0"] == TrainConfig.from_preset("small", corpus="ptb")
     assert runs["tied-s2"] == TrainConfig.from_preset("small", corpus="ptb", tied=True, seed=2)
     bias = runs["tied-pr-code-bias-s1"]
     assert (bias.tied, bias.projection, bias.projection_bias, bias.penalty, bias.seed) == (True, True, True, "code", 1)
@@ -99,6 +99,9 @@ def test_the_small_model_is_the_papers():
         assert runs[f"tied-pr-code{end}-clip-1-s1"] == dataclasses.replace(whole, clip=1.0)
     for name, clip in (("tied", 1.0), ("tied-pr-code", 1.0), ("tied-pr-code", 2.0)):
         assert runs[f"{name}-early-clip-{clip:g}-s1"] == dataclasses.replace(runs[f"{name}-s1"], early_clip=clip)
+    early = runs["untied-decay-early-s1"]
+    assert early == dataclasses.replace(runs["untied-s1"], constant_epochs=3)
+    assert [early.lr_factor(i) for i in range(3, 6)] == [1.0, 0.5, 0.25]  # four epochs at full rate, then half of it
 
 
 def test_the_large_model_is_the_papers():

@@ -23,12 +23,18 @@ from torch import Tensor
 
 __all__ = ["KERNELS", "OuterSum", "fastest", "kernel", "linear", "room", "softmax_", "use", "using"]
 
-KERNELS = ("torch", "onednn")
+# The dtypes whose products oneDNN makes.
+_ONEDNN = {
+    "torch": (),
+    "onednn": (torch.float32, torch.bfloat16),
+    "onednn-bfloat16": (torch.bfloat16,),
+}
+KERNELS = tuple(_ONEDNN)
 _chosen: ContextVar[str | None] = ContextVar("tiedlib kernel", default=None)
 
 
 def kernel() -> str:
-    """The kernel in use, "torch" or "onednn": what `use` or `using` set, else the fastest that this machine has."""
+    """The kernel in use, one of KERNELS: what `use` or `using` set, else the fastest that this machine has."""
     return _chosen.get() or fastest()
 
 
@@ -54,8 +60,9 @@ def using(name: str | None = None) -> Iterator[None]:
 @cache
 def fastest() -> str:
     """The best kernel by what the machine is, not by a clock, so that the same machine always takes the same one."""
-    at_home = torch.backends.mkl.is_available() and "Intel" in _processor()
-    return "onednn" if not at_home and _has_onednn() else "torch"
+    if not _has_onednn():
+        return "torch"
+    return "onednn-bfloat16" if torch.backends.mkl.is_available() and "Intel" in _processor() else "onednn"
 
 
 @cache
@@ -116,7 +123,7 @@ def _onednn_add(total: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
 
 def _takes_onednn(dtype: torch.dtype, *matrices: Tensor) -> bool:
     fits = all(m.dtype is dtype and m.device.type == "cpu" and m.numel() for m in matrices)
-    return fits and kernel() == "onednn"
+    return fits and dtype in _ONEDNN[kernel()]
 
 
 def linear(
@@ -127,7 +134,7 @@ def linear(
 ) -> Float[Tensor, "rows out"]:
     """x Wᵀ + b, as `F.linear`; W may be a transposed view. `out` is a part of what `room` gave, and its values are lost.
     Not for autograd: the result has no gradient."""
-    if _linear_takes_onednn(x, weight):
+    if _takes_onednn(x.dtype, x, weight):
         return _onednn_linear(x, weight, bias)
     if out is None:
         return F.linear(x, weight, bias)
@@ -137,11 +144,7 @@ def linear(
 def room(rows: int, x: Float[Tensor, "any in"], weight: Float[Tensor, "out in"]) -> Float[Tensor, "rows out"] | None:
     """Memory for the results of `linear`, one after the other, so that it is asked for once; None where oneDNN, which brings
     its own, makes them."""
-    return None if _linear_takes_onednn(x, weight) else x.new_empty(rows, len(weight))
-
-
-def _linear_takes_onednn(x: Tensor, weight: Tensor) -> bool:
-    return x.dtype in (torch.float32, torch.bfloat16) and _takes_onednn(x.dtype, x, weight)
+    return None if _takes_onednn(x.dtype, x, weight) else x.new_empty(rows, len(weight))
 
 
 def softmax_(z: Float[Tensor, "rows n"]) -> Float[Tensor, "rows n"]:
