@@ -59,7 +59,8 @@ def using(name: str | None = None) -> Iterator[None]:
 
 @cache
 def fastest() -> str:
-    """The best kernel by what the machine is, not by a clock, so that the same machine always takes the same one."""
+    """The best kernel by what the machine is, not by a clock, so that the same machine always takes the same one: oneDNN where
+    it is there and right, for bfloat16 alone where torch has MKL on a processor of MKL's makers."""
     if not _has_onednn():
         return "torch"
     return "onednn-bfloat16" if torch.backends.mkl.is_available() and "Intel" in _processor() else "onednn"
