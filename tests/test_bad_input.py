@@ -48,15 +48,8 @@ KAIMING: dict[str, Any] = {**FILL, "a": 0.0, "mode": "fan_in", "nonlinearity": "
 GAUSSIAN: dict[str, Any] = {"x": X, "weight": torch.ones(4, 2), "bias": torch.ones(4), "scale": 1.0}
 
 # What is only carried or shown (results, settings) has nothing to check; what checks has a file of its own.
-INNERMOST = {
-    "fastest",
-    "kernel",
-    "using",
-    "linear",
-    "room",
-    "softmax_",
-    "OuterSum",
-}  # take what their one caller has checked
+# These take what their one caller has checked.
+INNERMOST = {"fastest", "kernel", "using", "linear", "room", "softmax_", "OuterSum"}
 NOTHING_TO_CHECK = INNERMOST | {
     *(f"arguments.{name}" for name in HERE["arguments"].__all__),
     "Epoch",

@@ -217,9 +217,7 @@ def test_comparisons_of_runs_made_in_other_places_come_together(tiny, here, tmp_
     assert list(found["seeds"]) == ["0", "1"] and found["seeds"]["0"] == first["seeds"]["0"]
     assert not found["baselines"]  # the two seeds were never in one place
     assert found["weights_sha256"]["tied-s0"] == first["weights_sha256"]["tied-s0"]
-    assert reproduce(
-        "tiny", tmp_path / "nowhere", results, report=lambda line: None
-    )  # nothing to do, nothing to compare
+    assert reproduce("tiny", tmp_path / "nowhere", results, report=lambda line: None)  # with nothing to compare
     assert json.loads(path.read_text()) == found
     path.write_text("{")
     with pytest.raises(RecordError, match=r"embeddings.json is damaged .*; move it away"):
