@@ -265,6 +265,16 @@ def test_no_block_of_logits_is_larger_than_the_limit(monkeypatch):
     assert [len(z) for z in made if z.shape[1] == 11] == [1, 1, 1] and places == [5, 1]
 
 
+def test_the_logits_of_all_blocks_lie_in_one_place(monkeypatch):
+    made, true = [], MODULE.linear
+    monkeypatch.setattr(MODULE, "linear", lambda *a: made.append(true(*a)) or made[-1])
+    monkeypatch.setitem(MODULE.BLOCK, "cpu", 4 * 5 * 11)
+    with using("torch"):  # oneDNN brings memory of its own
+        both(linear_cross_entropy, (torch.randn(17, 3), torch.randn(11, 3), None), torch.zeros(17, dtype=torch.long))
+    logits = [z for z in made if z.shape[1] == 11]
+    assert len(logits) == 4 and len({z.data_ptr() for z in logits}) == 1
+
+
 @pytest.mark.parametrize("gradient", [False, True])
 def test_no_more_of_half_precision_logits_than_a_part_is_taken_to_float32(monkeypatch, gradient):
     seen, true = [], MODULE._losses
