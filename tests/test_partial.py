@@ -75,7 +75,7 @@ def test_the_finished_run_takes_its_place_and_has_the_same_numbers(results, tmp_
         tried(results, steps=7)
     assert partial.load_partial("tiny/run-s0")["step"] == 4  # 14 of 20 steps
     good, _ = tried(results)
-    assert good and [p.name for p in sorted((results / "tiny").iterdir())] == ["run-s0.json"]
+    assert good and [p.name for p in sorted((results / "tiny").iterdir())] == ["embeddings.json", "run-s0.json"]
     assert partial.load_partial("tiny/run-s0") is None
     reproduce("tiny", tmp_path / "anew", tmp_path / "whole", report=lambda line: None)
     whole = json.loads((tmp_path / "whole" / "tiny" / "run-s0.json").read_text())

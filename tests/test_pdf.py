@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import unicodedata
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -263,7 +264,8 @@ def flat(entries: list[Any], depth: int = 0) -> list[tuple[int, str]]:
 
 
 def words(page: Any) -> str:
-    return " ".join(page.extract_text().split())
+    """The page's text, letter by letter: some browsers' PDFs spell fi as the one sign of its ligature."""
+    return unicodedata.normalize("NFKC", " ".join(page.extract_text().split()))
 
 
 @pytest.mark.browser
