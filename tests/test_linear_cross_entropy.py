@@ -303,6 +303,29 @@ def test_backward_twice(reduction, name):
         loss.backward()
 
 
+@pytest.mark.parametrize("name", KERNELS)
+def test_the_first_pass_back_scales_the_sum_where_it_lies(name, monkeypatch):
+    """Whose memory becomes V's gradient: none of that size is made twice, and a graph that is kept still works."""
+    h, weight, given = torch.randn(4, 3), torch.randn(5, 3, requires_grad=True), []
+
+    def take(self, scale, original=OuterSum.take):
+        given.append((self.total.data_ptr(), self.transposed))
+        return original(self, scale)
+
+    monkeypatch.setattr(OuterSum, "take", take)
+    with using(name):
+        loss = linear_cross_entropy(h, weight, torch.tensor([0, 1, 2, 3]))
+        (first,) = torch.autograd.grad(2 * loss, weight, retain_graph=True)
+        kept = first.clone()
+        (second,) = torch.autograd.grad(loss, weight, retain_graph=True)
+        weight.grad = None
+        loss.backward()
+    torch.testing.assert_close(kept, 2 * second)
+    torch.testing.assert_close(first, kept, rtol=0, atol=0)  # no later pass wrote over it
+    (_, turned), _, (place, _) = given
+    assert turned or weight.grad.data_ptr() == place, "a copy was made"
+
+
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 @pytest.mark.parametrize("of", [0, 1, 2])
 def test_second_derivatives_are_refused_and_first_ones_are_not(reduction, of):

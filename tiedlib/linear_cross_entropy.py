@@ -24,9 +24,9 @@ __all__ = ["linear_cross_entropy"]
 
 REDUCTIONS = ("mean", "sum", "none")
 HALF = (torch.float16, torch.bfloat16)
-# Bytes of a block's logits. On a processor: less than the 32 MB from which the C library hands memory back to the system
-# at every step, and gets it again page by page; large enough that the products run at full speed.
-BLOCK = {"cpu": 24 * 2**20, "cuda": 256 * 2**20}
+# Bytes of a block's logits. On a processor: less than the 32 MiB from which the C library hands memory back to the system
+# at every step, and gets it again page by page; large enough for 700 rows of 10 000 words, which then need no sum of blocks.
+BLOCK = {"cpu": 28 * 2**20, "cuda": 256 * 2**20}
 # Of half-precision logits, so many bytes at a time are taken to float32 and back: what stays in a processor's cache.
 PART = {"cpu": 4 * 2**20, "cuda": 256 * 2**20}
 # A probability this small still has all its digits in float32, and its logarithm too; below 1.2e-38 it would lose them.
@@ -173,19 +173,21 @@ class _Total(torch.autograd.Function):
     def forward(ctx: Any, h: Tensor, weight: Tensor, bias: Tensor | None, task: _Task) -> Tensor:
         done = _run(h, weight, bias, task, ctx.needs_input_grad[:3])
         count = task.kept.sum() if task.mean else torch.ones((), dtype=torch.int64, device=h.device)
-        ctx.save_for_backward(h, weight, bias, done.h, done.weight.total, done.bias, count.clamp(min=1))
-        ctx.transposed = done.weight.transposed
+        ctx.save_for_backward(h, weight, bias, count.clamp(min=1))
+        ctx.task, ctx.done = task, done
         return done.loss.sum() / count
 
     @staticmethod
     def backward(ctx: Any, *outer: Any) -> tuple[Tensor | None, ...]:
-        h, weight, bias, d_h, total, d_bias, count = ctx.saved_tensors
+        h, weight, bias, count = ctx.saved_tensors
+        # The first pass back gives the gradients away, so that none of V's size is made twice; another makes them again.
+        done, ctx.done = ctx.done or _run(h, weight, bias, ctx.task, ctx.needs_input_grad[:3]), None
         with torch.no_grad():
             scale = outer[0] / count
             found = [
-                None if d_h is None else d_h * scale,
-                None if total is None or not ctx.needs_input_grad[1] else OuterSum(total, ctx.transposed).read(scale),
-                None if d_bias is None else d_bias * scale,
+                None if done.h is None else done.h.mul_(scale),
+                done.weight.take(scale) if ctx.needs_input_grad[1] else None,
+                None if done.bias is None else done.bias.mul_(scale),
             ]
         return _first_only(found, (h, weight, bias))
 
@@ -203,7 +205,7 @@ class _PerRow(torch.autograd.Function):
     def backward(ctx: Any, *outer: Any) -> tuple[Tensor | None, ...]:
         h, weight, bias = ctx.saved_tensors
         done = _run(h, weight, bias, ctx.task, ctx.needs_input_grad[:3], outer[0].detach())
-        d_weight = done.weight.read(torch.ones((), device=h.device)) if ctx.needs_input_grad[1] else None
+        d_weight = done.weight.take(torch.ones((), device=h.device)) if ctx.needs_input_grad[1] else None
         return _first_only([done.h, d_weight, done.bias], (h, weight, bias))
 
 

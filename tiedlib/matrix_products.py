@@ -139,7 +139,8 @@ def linear(
         return _onednn_linear(x, weight, bias)
     if out is None:
         return F.linear(x, weight, bias)
-    return torch.mm(x, weight.t(), out=out) if bias is None else torch.addmm(bias, x, weight.t(), out=out)
+    torch.mm(x, weight.t(), out=out)
+    return out if bias is None else out.add_(bias)  # addmm would first copy the bias out to every row
 
 
 def room(rows: int, x: Float[Tensor, "any in"], weight: Float[Tensor, "out in"]) -> Float[Tensor, "rows out"] | None:
@@ -178,10 +179,12 @@ class OuterSum:
         else:
             self.total = g.t() @ h if self.total is None else self.total.addmm_(g.t(), h)
 
-    def read(self, scale: Float[Tensor, ""]) -> Float[Tensor, "m n"]:
-        """scale · the sum, in memory of its own. Raises ValueError before the first block."""
-        if self.total is None:
+    def take(self, scale: Float[Tensor, ""]) -> Float[Tensor, "m n"]:
+        """scale · the sum, which is given away: it may be written over, and there is none afterwards. Raises ValueError before
+        the first block and the second time."""
+        total, self.total = self.total, None
+        if total is None:
             raise ValueError("add was not called; a sum over no block has no shape")
         if self.transposed:
-            return self.total.t().clone(memory_format=torch.contiguous_format).mul_(scale)
-        return self.total * scale
+            total = total.t().clone(memory_format=torch.contiguous_format)
+        return total.mul_(scale)
