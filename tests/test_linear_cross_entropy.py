@@ -265,6 +265,30 @@ def test_no_block_of_logits_is_larger_than_the_limit(monkeypatch):
     assert [len(z) for z in made if z.shape[1] == 11] == [1, 1, 1] and places == [5, 1]
 
 
+def test_rows_whose_probability_cannot_be_held_are_computed_again_block_by_block(monkeypatch):
+    made, true = [], MODULE.linear
+    monkeypatch.setattr(MODULE, "linear", lambda *a: made.append(len(a[0])) or true(*a))
+    monkeypatch.setitem(MODULE.BLOCK, "cpu", 4 * 5 * 11)  # five rows of eleven logits
+    h, weight, target = torch.ones(17, 1), torch.zeros(11, 1), torch.zeros(17, dtype=torch.long)
+    h[:13] = 100  # of them one is ignored
+    weight[0], target[0] = -1, -100
+    with torch.no_grad():
+        ours = linear_cross_entropy(h, weight, target, reduction="none")
+    assert made == [5, 5, 5, 2] + [5, 5, 2]
+    torch.testing.assert_close(ours, plain(h, weight, target, reduction="none"))
+
+
+@pytest.mark.parametrize("below", [60.0, 75.0, 85.0, 90.0, 100.0, 110.0, 1000.0])
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.1, 1.0])
+def test_small_probabilities_keep_their_digits(below, label_smoothing):
+    """Also where the probability of the target has only some of its digits in float32, or none."""
+    h, target = torch.tensor([[1.0]]), torch.tensor([0])
+    weight = torch.tensor([[-below], [0.0], [-0.5]])
+    ours = linear_cross_entropy(h, weight, target, label_smoothing=label_smoothing)
+    exact = plain(h.double(), weight.double(), target, label_smoothing=label_smoothing)
+    torch.testing.assert_close(ours.double(), exact, rtol=3e-7, atol=0)
+
+
 def test_the_logits_of_all_blocks_lie_in_one_place(monkeypatch):
     made, true = [], MODULE.linear
     monkeypatch.setattr(MODULE, "linear", lambda *a: made.append(true(*a)) or made[-1])

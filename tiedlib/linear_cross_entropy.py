@@ -10,6 +10,7 @@ multiplied out at once, **in the forward pass**; backward only scales. What a sc
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -29,7 +30,7 @@ HALF = (torch.float16, torch.bfloat16)
 BLOCK = {"cpu": 24 * 2**20, "cuda": 256 * 2**20}
 # Of half-precision logits, so many bytes at a time are taken to float32 and back: what stays in a processor's cache.
 PART = {"cpu": 4 * 2**20, "cuda": 256 * 2**20}
-# A probability this small still has all its digits in float32, and its logarithm too; below 1.2e-38 it would lose them.
+# A probability this small still has all its digits in float32; below 1.2e-38 it would lose them.
 TINY = 1e-30
 
 
@@ -137,7 +138,15 @@ def _run(
             if d_h is not None:
                 torch.mul(linear(g, v.t()), rows, out=d_h[at])
             del g  # before the next block's logits are made
-        return _Done(loss.masked_fill_(~task.kept, 0.0), d_h, d_weight, d_b)
+        loss.masked_fill_(~task.kept, 0.0)
+        rare = (
+            loss.isposinf().nonzero().flatten()
+        )  # too unlikely for their probability to be held: from the logits again
+        for at in rare.split(max(BLOCK[h.device.type] // (len(v) * sums.itemsize), 1)) if len(rare) else ():
+            loss[at] = F.cross_entropy(
+                linear(x[at], v, b).to(sums), task.target[at], reduction="none", label_smoothing=task.smoothing
+            )
+        return _Done(loss, d_h, d_weight, d_b)
 
 
 def _blocks(rows: int, row_bytes: int, limit: int) -> list[slice]:
@@ -148,19 +157,14 @@ def _blocks(rows: int, row_bytes: int, limit: int) -> list[slice]:
 
 
 def _losses(z: Tensor, target: Tensor, smoothing: float, gradient: bool) -> Tensor:
-    """Loss of each row of logits z; afterwards z holds ∂ℓ/∂z if gradient, else softmax(z)."""
+    """Loss of each row of logits z, ∞ where softmax(z)_o is below TINY; afterwards z holds ∂ℓ/∂z if gradient, else softmax(z)."""
     o = target[:, None]
-    top, z_o = z.amax(-1, keepdim=True), z.gather(-1, o)
-    apart = top - z_o  # before the small logarithm, which a large top would swallow
-    if smoothing:
-        apart = (1 - smoothing) * apart + smoothing * (top - z.mean(-1, keepdim=True))
+    # (1 − ε) ℓ(h, o) + (ε / C) Σ_x ℓ(h, x) = ℓ(h, o) + ε (z_o − mean z)
+    more = smoothing * (z.gather(-1, o) - z.mean(-1, keepdim=True)) if smoothing else 0.0
     p_o = softmax_(z).gather(-1, o)
-    loss = -p_o.log()  # without another look at all of z
-    if smoothing or z.is_cuda or bool((p_o < TINY).any()):
-        # max_x softmax(z)_x = 1 / Σ exp(z_x − top) is at least 1/C: its logarithm is exact where that of softmax(z)_o is −∞
-        loss = apart - z.amax(-1, keepdim=True).log()
+    loss = (more - p_o.log()).masked_fill_(p_o < TINY, math.inf)
     if gradient:
-        z.scatter_add_(-1, o, torch.full_like(z_o, smoothing - 1.0))
+        z.scatter_add_(-1, o, torch.full_like(p_o, smoothing - 1.0))
         if smoothing:
             z -= smoothing / z.shape[-1]
     return loss.squeeze(-1)
