@@ -139,9 +139,8 @@ def _run(
                 torch.mul(linear(g, v.t()), rows, out=d_h[at])
             del g  # before the next block's logits are made
         loss.masked_fill_(~task.kept, 0.0)
-        rare = (
-            loss.isposinf().nonzero().flatten()
-        )  # too unlikely for their probability to be held: from the logits again
+        # Where the target's probability is too small to be held: from the logits again.
+        rare = loss.isposinf().nonzero().flatten()
         for at in rare.split(max(BLOCK[h.device.type] // (len(v) * sums.itemsize), 1)) if len(rare) else ():
             loss[at] = F.cross_entropy(
                 linear(x[at], v, b).to(sums), task.target[at], reduction="none", label_smoothing=task.smoothing
