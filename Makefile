@@ -5,7 +5,8 @@ VENV ?= .venv
 # The versions that are installed: constraints.txt, or constraints-oldest.txt to try the oldest that we promise to work with.
 CONSTRAINTS ?= constraints.txt
 PORT ?= 8000
-PYTEST ?= -n 2 --dist loadscope
+# In the files' order: by their numbers of tests, the few and slow ones would come last and leave a worker idle.
+PYTEST ?= -n 2 --dist loadscope --no-loadscope-reorder
 RUN ?=
 
 BIN := $(VENV)/bin

@@ -87,27 +87,27 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
         raise
 
 
-@pytest.mark.parametrize("path", PAGES or ["(no book)"])
-def test_every_page_is_whole_light_and_accessible_in_both_themes(site, browser, axe, path):
-    if leads_on(path):
-        pytest.skip("index.html only leads to the title page")
-    with Visit(browser, site + path, "light") as visit:
-        visit.draw_all()
-        is_light(visit, site)
-        is_whole(visit, site, "light", visit.violations(axe))
-        visit.wear("dark")
-        is_whole(visit, site, "dark", visit.violations(axe, COLOURS))
+class TestEveryPage:  # half of this file's time; a class of its own, which another worker may take
+    @pytest.mark.parametrize("path", PAGES or ["(no book)"])
+    def test_every_page_is_whole_light_and_accessible_in_both_themes(self, site, browser, axe, path):
+        if leads_on(path):
+            pytest.skip("index.html only leads to the title page")
+        with Visit(browser, site + path, "light") as visit:
+            visit.draw_all()
+            is_light(visit, site)
+            is_whole(visit, site, "light", visit.violations(axe))
+            visit.wear("dark")
+            is_whole(visit, site, "dark", visit.violations(axe, COLOURS))
 
-
-@pytest.mark.parametrize("path", PAGES or ["(no book)"])
-def test_every_page_is_whole_and_accessible_on_a_phone(site, browser, axe, path):
-    if leads_on(path):
-        pytest.skip("index.html only leads to the title page")
-    with Visit(browser, site + path, "dark", PHONE) as visit:
-        visit.draw_all()
-        is_whole(visit, site, "dark", visit.violations(axe))
-        visit.wear("light")
-        is_whole(visit, site, "light", [])
+    @pytest.mark.parametrize("path", PAGES or ["(no book)"])
+    def test_every_page_is_whole_and_accessible_on_a_phone(self, site, browser, axe, path):
+        if leads_on(path):
+            pytest.skip("index.html only leads to the title page")
+        with Visit(browser, site + path, "dark", PHONE) as visit:
+            visit.draw_all()
+            is_whole(visit, site, "dark", visit.violations(axe))
+            visit.wear("light")
+            is_whole(visit, site, "light", [])
 
 
 def is_whole(visit: Visit, site: str, theme: str, violations: list[dict[str, Any]]) -> None:
