@@ -141,10 +141,10 @@ def _run(
         loss.masked_fill_(~task.kept, 0.0)
         # Where the target's probability is too small to be held: from the logits again.
         rare = loss.isposinf().nonzero().flatten()
-        for at in rare.split(max(BLOCK[h.device.type] // (len(v) * sums.itemsize), 1)) if len(rare) else ():
-            loss[at] = F.cross_entropy(
-                linear(x[at], v, b).to(sums), task.target[at], reduction="none", label_smoothing=task.smoothing
-            )
+        for part in _blocks(len(rare), len(v) * sums.itemsize, BLOCK[h.device.type]):
+            again = rare[part]
+            z = linear(x[again], v, b).to(sums)
+            loss[again] = F.cross_entropy(z, task.target[again], reduction="none", label_smoothing=task.smoothing)
         return _Done(loss, d_h, d_weight, d_b)
 
 
