@@ -496,7 +496,7 @@ explore(
 """
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def jupyterlab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A JupyterLab of its own with a small notebook and the book's first, stopped at the end."""
     pytest.importorskip("jupyterlab")
