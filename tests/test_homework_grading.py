@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ pytest.importorskip("otter")
 from homework_batch import ATTACKS, BROKEN, Homework, good, write_attacks, write_batch
 
 from tiedlib.homework.grading import STATUSES, grade
-from tiedlib.homework.sandbox import spaces
+from tiedlib.homework.sandbox import _lives, spaces
 from tiedlib.lab.command_line import run
 
 LIMITS = ["--seconds", "60", "--cell-seconds", "8", "--memory", "1000", "--disk", "50"]
@@ -30,12 +29,6 @@ LINUX = sys.platform == "linux"
 def _ours() -> set[psutil.Process]:
     """What this process has started and still runs: a server of an earlier test may be among it."""
     return {p for p in psutil.Process().children(recursive=True) if _lives(p)}
-
-
-def _lives(process: psutil.Process) -> bool:
-    with suppress(psutil.NoSuchProcess):
-        return process.status() != psutil.STATUS_ZOMBIE
-    return False
 
 
 class Graded:
