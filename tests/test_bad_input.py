@@ -16,7 +16,7 @@ from torch import nn
 
 import tiedlib
 
-MODULES = [p.stem for p in sorted(Path(tiedlib.__file__).parent.glob("*.py")) if not p.name.startswith("__")]
+MODULES = [p.stem for p in sorted(Path(tiedlib.__file__).parent.glob("*.py")) if not p.name.startswith("_")]
 MODULES.append("lab.questions")  # the bench's one module that chapters hand numbers and texts of their own to
 HERE = {name: importlib.import_module(f"tiedlib.{name}") for name in MODULES}
 X, LOGITS, TARGET = torch.ones(3, 4), torch.zeros(5, 3), torch.tensor([0, 1, 2, 0, 1])
@@ -163,7 +163,8 @@ GOOD: dict[str, Callable[[], dict[str, Any]]] = {
 }  # fmt: skip
 # Names whose values have a range; every other real number must only be finite.
 RANGES: dict[str, tuple[Any, ...]] = {
-    **dict.fromkeys(["lr", "tau", "scale"], (0.0, -1.0)),
+    "lr": (-1.0,),
+    **dict.fromkeys(["tau", "scale"], (0.0, -1.0)),
     "eps": (0.0, -1e-8),
     **dict.fromkeys(["weight_decay", "lr_decay", "initial_accumulator_value"], (-1.0,)),
     **dict.fromkeys(["l1", "l2", "t"], (-1.0,)),

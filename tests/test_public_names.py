@@ -31,7 +31,7 @@ def described(name: str, thing: Any) -> str:
 def current() -> dict[str, str]:
     lines = {}
     for path in sorted((ROOT / "tiedlib").glob("*.py")):
-        module = importlib.import_module(f"tiedlib.{path.stem}") if not path.stem.startswith("__") else None
+        module = importlib.import_module(f"tiedlib.{path.stem}") if not path.stem.startswith("_") else None
         for name in getattr(module, "__all__", ()):
             lines[f"{path.stem}.{name}"] = described(f"{path.stem}.{name}", getattr(module, name))
     return lines

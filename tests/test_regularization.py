@@ -414,7 +414,7 @@ NUMBERS = [
     ("l1", lambda v: penalized(ONE.sum(), ONE, l1=v), [-1.0, math.nan, math.inf]),
     ("l2", lambda v: penalized(ONE.sum(), ONE, l2=v), [-1.0, math.nan, math.inf]),
     ("t", lambda v: soft_threshold(ONE, v), [-1.0, math.nan, math.inf]),
-    ("lr", lambda v: proximal_sgd(ONE, {}, ONE, lr=v), [0.0, -1.0, math.nan, math.inf]),
+    ("lr", lambda v: proximal_sgd(ONE, {}, ONE, lr=v), [-1e-9, -1.0, math.nan, math.inf]),
     ("l1", lambda v: proximal_sgd(ONE, {}, ONE, l1=v), [-1.0, math.nan, math.inf]),
     ("limit", lambda v: max_norm(ONE, v), [0.0, -1.0, math.nan]),
     ("limit", lambda v: max_norm_(ONE.clone(), v), [0.0, -1.0, math.nan]),

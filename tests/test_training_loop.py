@@ -1,7 +1,12 @@
 """The one loop: equal to a loop written out with torch's own parts, and resumable at every step."""
 
+import collections
 import copy
+import dataclasses
+import gc
 import itertools
+import warnings
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -191,6 +196,10 @@ def with_weight(value):
     return {"loss": loss, "weight": lambda batch: value}
 
 
+def words(model, batch):
+    return model.weight.sum()
+
+
 def zero_rows():
     return [(torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64))]
 
@@ -213,6 +222,14 @@ BAD = [
     (lambda m, o: list(fit(m, [data()], o, epochs=1, **with_weight(float("nan")))), ValueError, "weight gave nan"),
     (lambda m, o: list(fit(m, [data()], o, epochs=1, **with_weight(0))), ValueError, "weight gave 0 for every batch"),
     (lambda m, o: list(fit(m, zero_rows(), o, loss=loss, epochs=1)), FloatingPointError, "the loss is nan by step 1"),
+    (lambda m, o: list(fit(m, ["a b"], o, loss=words, epochs=1)), ValueError, "weight is None and the batch, a str"),
+    (lambda m, o: evaluate(m, [["a", "b"]], loss=words), ValueError, "weight is None and the batch, a list"),
+    (
+        lambda m, o: evaluate(m, [{"x": torch.tensor(1.0)}], loss=words),
+        ValueError,
+        "weight is None and the batch, a dict",
+    ),
+    (lambda m, o: list(fit(m, [data()], o, loss=loss, epochs=1, scheduler=0.5)), TypeError, "scheduler is 0.5"),
     (lambda m, o: evaluate(m, [], loss=loss), ValueError, "batches is empty"),
     (lambda m, o: evaluate(m, zero_rows(), loss=loss), ValueError, "batches is empty"),
     (lambda m, o: evaluate(m, [data()], loss=lambda m, b: m(b[0])), ValueError, r"shape \(10, 2\)"),
@@ -285,3 +302,133 @@ def test_an_iterator_that_is_used_up_is_said():
 
 def test_progress_starts_at_the_beginning():
     assert Progress() == Progress(epoch=0, step=0, loss_sum=None, weight_sum=0.0, carry=None)
+
+
+# Batches and carries of any structure
+
+
+class Pair(NamedTuple):
+    x: torch.Tensor
+    y: torch.Tensor
+
+
+@dataclasses.dataclass
+class Batch:
+    x: torch.Tensor
+    y: torch.Tensor
+
+
+STRUCTURES = {
+    "dict": lambda x, y: {"x": x, "y": y},
+    "ordered": lambda x, y: collections.OrderedDict(name="words", x=x, y=y),
+    "user": lambda x, y: collections.UserDict(x=x, y=y),
+    "named": Pair,
+    "dataclass": Batch,
+    "nested": lambda x, y: {"name": "words", "both": [(None, Pair(x, y))]},
+}
+
+
+def both(tree):
+    """x and y, wherever they stand."""
+    if isinstance(tree, (Pair, Batch)):
+        return tree.x, tree.y
+    return both(tree["both"][0][1]) if "both" in tree else (tree["x"], tree["y"])
+
+
+@pytest.mark.parametrize("kind", STRUCTURES)
+def test_a_short_batch_counts_for_less_whatever_holds_it(kind):
+    x, y = data(10)
+    model = nn.Linear(3, 2)
+    batches = [STRUCTURES[kind](x[:7], y[:7]), STRUCTURES[kind](x[7:], y[7:])]
+
+    def of(model, batch):
+        return loss(model, both(batch))
+
+    whole = loss(model, (x, y)).item()
+    assert evaluate(model, batches, loss=of) == pytest.approx(whole, rel=1e-6)
+    still = SGD(model.parameters(), lr=0.0)
+    assert list(fit(model, batches, still, loss=of, epochs=1))[-1].loss == pytest.approx(whole, rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", STRUCTURES)
+def test_a_carry_of_any_structure_comes_back_detached_and_of_its_type(kind):
+    seen = []
+
+    def watch(model, batch, carry):
+        x, y = (batch, batch) if carry is None else both(carry)
+        seen.append((type(carry), x.requires_grad, y.requires_grad))
+        new = model(x)
+        return new.square().mean(), STRUCTURES[kind](new, 2 * new)
+
+    model = nn.Linear(3, 3)
+    list(fit(model, [torch.ones(4, 3)] * 3, SGD(model.parameters()), loss=watch, epochs=1, stateful=True))
+    assert seen[1:] == [(type(STRUCTURES[kind](model.weight, model.weight)), False, False)] * 2
+
+
+def test_arrays_of_numpy_have_a_length_too():
+    np = pytest.importorskip("numpy")
+    model = nn.Linear(3, 2)
+    x, y = data(10)
+    batches = [(np.asarray(x[:7]), np.asarray(y[:7])), (np.asarray(x[7:]), np.asarray(y[7:]))]
+
+    def of(model, batch):
+        return loss(model, tuple(map(torch.from_numpy, batch)))
+
+    assert evaluate(model, batches, loss=of) == pytest.approx(loss(model, (x, y)).item(), rel=1e-6)
+
+
+# Schedules
+
+
+def test_a_plateau_is_seen_in_the_training_loss():
+    model = Scalar()
+    optimizer = SGD(model.parameters(), lr=1.0)
+    scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, patience=1, factor=0.5)
+    rates, losses = [], iter([3.0, 2.0, 2.0, 2.0, 2.0, 1.0])
+
+    def planned(model, batch):
+        return 0 * model.weight.sum() + next(losses)
+
+    for event in fit(model, [torch.ones(2)], optimizer, loss=planned, epochs=6, scheduler=scheduler):
+        if isinstance(event, Epoch):
+            rates.append(optimizer.param_groups[0]["lr"])
+    assert rates == [1.0, 1.0, 1.0, 0.5, 0.5, 0.5]
+
+
+# Half precision
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("make", [SGD, torch.optim.SGD])
+def test_a_gradient_longer_than_float16_can_say_is_clipped(dtype, make):
+    """Its norm, 8.5e4, is no number of float16; an infinite norm would scale every step to nothing."""
+    model = nn.Linear(2, 1, bias=False).to(dtype)
+    before = model.weight.detach().clone()
+
+    def steep(model, batch):
+        return (model.weight * batch).sum()
+
+    run = fit(
+        model, [torch.full((1, 2), 6e4, dtype=dtype)], make(model.parameters(), lr=1.0), loss=steep, epochs=1, clip=1.0
+    )
+    step = next(run)
+    assert step.gradient_norm.item() == pytest.approx(6e4 * 2**0.5, rel=1e-2)
+    torch.testing.assert_close(model.weight, before - 0.5**0.5, rtol=0, atol=1e-2, check_dtype=False)
+
+
+# A call whose events nobody asks for
+
+
+def test_a_bare_call_says_that_it_trained_nothing():
+    x, y = data()
+    model = nn.Linear(3, 2)
+    with pytest.warns(RuntimeWarning, match="nothing was trained"):
+        fit(model, [(x, y)], SGD(model.parameters()), loss=loss, epochs=1)
+        gc.collect()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run = fit(model, [(x, y)], SGD(model.parameters()), loss=loss, epochs=1)
+        next(run)
+        del run
+        list(fit(model, [(x, y)], SGD(model.parameters()), loss=loss, epochs=0))
+        gc.collect()

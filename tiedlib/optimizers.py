@@ -6,8 +6,10 @@ Explained in the chapter `optimizers`. A rule maps a gradient to a step and know
 
 so that one rule serves a training loop, a batched grid of models under `torch.func.vmap`, and a proof. States and
 hyper-parameters carry torch's names; one that is a tensor is never looked at, so that it may differ from run to run of a
-grid. Every rule raises ValueError for a hyper-parameter outside its range (lr > 0, eps > 0, coefficients in [0, 1), penalties
-≥ 0), a sparse gradient or unequal shapes, TypeError for integers. Not here: amsgrad, maximize, complex numbers.
+grid. A rate of 0 moves nothing and still gathers the state, as in torch: a warm-up may start there and a schedule end there.
+Gradients in float16 and bfloat16 are taken to float32, in which the state is kept: g² would overflow from 256 on. The step has
+the gradient's type. Every rule raises ValueError for a hyper-parameter outside its range (lr ≥ 0, eps > 0, coefficients in
+[0, 1), penalties ≥ 0), a sparse gradient or unequal shapes, TypeError for integers. Not here: amsgrad, maximize, complex numbers.
 
 Sources: Robbins & Monro 1951 (SGD); Polyak 1964 and Sutskever et al. 2013 (momentum); Duchi et al. 2011 (AdaGrad); Tieleman &
 Hinton 2012, lecture 6.5 (RMSProp); Kingma & Ba 2015, arXiv:1412.6980 (Adam); Loshchilov & Hutter 2019, arXiv:1711.05101 (AdamW).
@@ -15,10 +17,10 @@ Hinton 2012, lecture 6.5 (RMSProp); Kingma & Ba 2015, arXiv:1412.6980 (Adam); Lo
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable
 from inspect import Parameter, Signature, signature
-from numbers import Real
 from typing import Any, ClassVar
 
 import torch
@@ -41,7 +43,7 @@ Scalar = int | float | Float[Tensor, ""]  # a tensor where a grid of runs has on
 def sgd(grad: Array, state: State, param: Array, *, lr: Scalar = 1e-3, weight_decay: Scalar = 0.0) -> Step:
     """Δθ = −η (g + λθ).   Plain stochastic gradient descent; λ = weight_decay, the gradient of ½λ‖θ‖²."""
     _check(grad, param, lr=lr, weight_decay=weight_decay)
-    return -lr * _penalized(grad, param, weight_decay), state
+    return (-lr * _penalized(grad, param, weight_decay)).to(grad.dtype), state
 
 
 def momentum(
@@ -59,11 +61,11 @@ def momentum(
     _check(grad, param, lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay)
     if (nesterov or averaged) and not arguments.is_zero(dampening):
         raise ValueError(f"dampening is {dampening}; it must be 0 with nesterov or averaged")
-    grad = _penalized(grad, param, weight_decay)
+    dtype, grad = grad.dtype, _penalized(grad, param, weight_decay)
     m = state.get("momentum_buffer")
     share = (1 - momentum) * grad if averaged else grad
     m = share if m is None else momentum * m + (share if arguments.is_zero(dampening) else (1 - dampening) * grad)
-    return -lr * (share + momentum * m if nesterov else m), {"momentum_buffer": m}
+    return (-lr * (share + momentum * m if nesterov else m)).to(dtype), {"momentum_buffer": m}
 
 
 def adagrad(
@@ -76,10 +78,10 @@ def adagrad(
     """
     start = initial_accumulator_value
     _check(grad, param, lr=lr, lr_decay=lr_decay, weight_decay=weight_decay, initial_accumulator_value=start, eps=eps)
-    grad = _penalized(grad, param, weight_decay)
+    dtype, grad = grad.dtype, _penalized(grad, param, weight_decay)
     step = state.get("step", 0) + 1
     v = (state["sum"] if state else start) + grad.square()
-    return -lr / (1 + (step - 1) * lr_decay) * grad / (v.sqrt() + eps), {"step": step, "sum": v}
+    return (-lr / (1 + (step - 1) * lr_decay) * grad / (v.sqrt() + eps)).to(dtype), {"step": step, "sum": v}
 
 
 def rmsprop(
@@ -92,7 +94,7 @@ def rmsprop(
     ratio r = g / (√v_t + ε) is gathered: B_t = μB_{t−1} + r, Δθ = −ηB_t. The zero start is not corrected. Tieleman & Hinton 2012.
     """
     _check(grad, param, lr=lr, alpha=alpha, eps=eps, weight_decay=weight_decay, momentum=momentum)
-    grad = _penalized(grad, param, weight_decay)
+    dtype, grad = grad.dtype, _penalized(grad, param, weight_decay)
     new = {"step": state.get("step", 0) + 1, "square_avg": _mean(state.get("square_avg"), grad.square(), alpha)}
     v = new["square_avg"]
     if centered:
@@ -101,7 +103,7 @@ def rmsprop(
     ratio = grad / (v.sqrt() + eps)
     if not arguments.is_zero(momentum):
         ratio = new["momentum_buffer"] = momentum * state.get("momentum_buffer", 0.0) + ratio
-    return -lr * ratio, new
+    return (-lr * ratio).to(dtype), new
 
 
 def adam(
@@ -114,7 +116,12 @@ def adam(
     AdamW's decay). m, v and t are kept as exp_avg, exp_avg_sq and step.
     """
     _check(grad, param, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
-    grad = _penalized(grad, param, weight_decay)
+    step, state = _adam(_penalized(grad, param, weight_decay), state, lr, betas, eps)
+    return step.to(grad.dtype), state
+
+
+def _adam(grad: Tensor, state: State, lr: Scalar, betas: tuple[Scalar, Scalar], eps: Scalar) -> tuple[Tensor, State]:
+    """Adam's step in the type in which the state is kept."""
     beta1, beta2 = betas
     step = state.get("step", 0) + 1
     m = _mean(state.get("exp_avg"), grad, beta1)
@@ -128,9 +135,12 @@ def adamw(
     eps: Scalar = 1e-8, weight_decay: Scalar = 1e-2,
 ) -> Step:  # fmt: skip
     """Δθ = −ηλθ + (Adam's step without a penalty).   Loshchilov & Hutter 2019, Algorithm 2; the rate in the decay as in torch."""
-    _check(grad, param, lr=lr, weight_decay=weight_decay)
-    step, state = adam(grad, state, param, lr=lr, betas=betas, eps=eps)
-    return param * (1 - lr * weight_decay) + step - param, state  # in this order: rounded as torch rounds
+    _check(grad, param, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
+    step, state = _adam(_wide(grad), state, lr, betas, eps)
+    theta = _wide(param)
+    return (theta * (1 - lr * weight_decay) + step - theta).to(
+        grad.dtype
+    ), state  # in this order: rounded as torch rounds
 
 
 class RuleOptimizer(torch.optim.Optimizer):
@@ -138,7 +148,8 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     RuleOptimizer(params, rule, **hyper); the subclasses fix the rule. Their state_dict fits torch's optimizer of the same name
     and torch's fits theirs (Momentum: torch.optim.SGD; averaged=True has no fellow there). Raises what the rules raise, and
-    ValueError for an option of torch's that is not here, such as amsgrad=True, TypeError for parameters of integer type.
+    ValueError for an option of torch's that is not here, such as amsgrad=True or fused=True (their values for "off" are taken),
+    TypeError for parameters of integer type. What is refused has changed nothing: neither a parameter, nor a group, nor a state.
     """
 
     fixed: ClassVar[dict[str, Any]] = {}  # torch's options that the rule has not, and the one value each may have
@@ -146,22 +157,28 @@ class RuleOptimizer(torch.optim.Optimizer):
 
     def __init__(self, params: Iterable[Any], rule: Callable[..., tuple[Tensor, State]], **hyper: Any) -> None:
         self.rule, self.hyper = rule, tuple(hyper)
-        super().__init__(params, {**hyper, **self.fixed})
+        super().__init__(params, hyper)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """As torch's, and checks the group's hyper-parameters and dtypes first."""
-        self._check_group({**self.defaults, **param_group})
+        if isinstance(param_group, dict):  # else torch says what it must be
+            # In the groups, so that torch reads them, and not among the defaults: there a schedule asks what can be cycled.
+            param_group = {**self.fixed, **param_group}
+            self._check_group({**self.defaults, **param_group})
         super().add_param_group(param_group)
         if wrong := [p.dtype for p in self.param_groups[-1]["params"] if not p.is_floating_point()]:
+            self.param_groups.pop()
             raise TypeError(f"params holds a tensor of dtype {wrong[0]}; only floating-point parameters can move")
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None, *, scale: Scalar | None = None) -> Any:
         """One update of what has a gradient, by scale · gradient (clipping's factor; .grad stays); returns the closure's loss."""
+        for group in self.param_groups:  # a schedule, or a reader, may have written anything there
+            self._check_group(group)
         with torch.enable_grad():
             loss = None if closure is None else closure()
         for group in self.param_groups:
-            hyper = {name: group[name] for name in self.hyper}
+            hyper = {name: _scalar(group[name]) for name in self.hyper}
             for p in (p for p in group["params"] if p.grad is not None):
                 _check(p.grad, p)
                 if (
@@ -169,56 +186,86 @@ class RuleOptimizer(torch.optim.Optimizer):
                 ):  # in one pass; a GPU would wait
                     p.add_(p.grad, alpha=-float(hyper["lr"]) * (1.0 if scale is None else float(scale)))
                     continue
-                grad = p.grad if scale is None else p.grad * scale
+                grad = p.grad if scale is None else _wide(p.grad) * scale
                 step, state = self.rule(grad, self.state.get(p, {}), p, **hyper)
                 p.add_(step)
                 self.state.update({p: state} if state else {})
         return loss
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """As torch's; a state in float32 stays in it where its parameter is in half precision."""
+        super().load_state_dict(state_dict)
+        names = itertools.chain.from_iterable(group["params"] for group in state_dict["param_groups"])
+        for name, p in zip(names, itertools.chain.from_iterable(g["params"] for g in self.param_groups), strict=True):
+            for key, value in state_dict["state"].get(name, {}).items() if p.dtype in _HALF else ():
+                if isinstance(value, Tensor) and value.is_floating_point():
+                    self.state[p][key] = value.to(p.device)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "rule": self.rule, "hyper": self.hyper}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Also what load_state_dict ends in: fills in what torch's groups have not, refuses what the rule has not."""
+        before = dict(self.__dict__)
         super().__setstate__(state)
-        for group in self.param_groups:
-            for name in self.hyper:
-                group.setdefault(name, self.defaults[name])
-            self._check_group(group)
+        try:
+            for group in self.param_groups:
+                for name in self.hyper:
+                    group.setdefault(name, self.defaults[name])
+                self._check_group(group)
+        except (TypeError, ValueError):
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
         for kept in (k for k in self.state.values() if "step" in k):
             kept["step"] = int(kept["step"])  # torch counts in float32 tensors, whose powers of β lose digits
 
     def _check_group(self, group: dict[str, Any]) -> None:
-        _check_hyper({name: group[name] for name in self.hyper if name in group})
+        hyper = {name: group[name] for name in self.hyper if name in group}
+        for name, value in hyper.items():
+            _check_one_number(name, value)
+        _check_hyper({name: _seen(value) for name, value in hyper.items()})
         for name, value in self.fixed.items():
             if group.get(name, value) != value:
                 raise ValueError(f"{name} is {group[name]}; {type(self).__name__} has only {name}={value}")
 
 
-class SGD(RuleOptimizer):
-    """Plain stochastic gradient descent; see `sgd`. As torch.optim.SGD without momentum, for which there is `Momentum`."""
-
-    fixed: ClassVar[dict[str, Any]] = {"momentum": 0, "dampening": 0, "nesterov": False, "maximize": False}
-
-    def __init__(self, params: Iterable[Any], lr: float = 1e-3, *, weight_decay: float = 0.0) -> None:
-        super().__init__(params, sgd, lr=lr, weight_decay=weight_decay)
-
-
 class _Named(RuleOptimizer):
-    """A subclass names its rule; its arguments are params and the rule's own, in the rule's order, with the rule's defaults."""
+    """A subclass names its rule; its arguments are params and the rule's own, in the rule's order, with the rule's defaults.
+
+    torch's further options are taken where they ask for nothing.
+    """
 
     named: ClassVar[Callable[..., Any]]
-    fixed: ClassVar[dict[str, Any]] = {"maximize": False}
+    fixed: ClassVar[dict[str, Any]] = {"maximize": False, "differentiable": False}
+    ways: ClassVar[dict[str, Any]] = {
+        "foreach": None,
+        "capturable": False,
+        "fused": None,
+    }  # torch's, to compute the same
+    by_name: ClassVar[tuple[str, ...]] = ()  # arguments that torch has in another place
 
     def __init_subclass__(cls) -> None:
         own = [p for p in signature(cls.named).parameters.values() if p.kind is Parameter.KEYWORD_ONLY]
-        positional = [p.replace(kind=Parameter.POSITIONAL_OR_KEYWORD) for p in own]
-        cls.__signature__ = Signature([Parameter("params", Parameter.POSITIONAL_OR_KEYWORD), *positional])  # type: ignore[attr-defined]
+        placed = [p if p.name in cls.by_name else p.replace(kind=Parameter.POSITIONAL_OR_KEYWORD) for p in own]
+        cls.__signature__ = Signature([Parameter("params", Parameter.POSITIONAL_OR_KEYWORD), *placed])  # type: ignore[attr-defined]
 
     def __init__(self, *args: Any, **hyper: Any) -> None:
+        for name, off in {**self.ways, **self.fixed}.items():
+            value = hyper.pop(name, off)
+            if value not in (off, False if off is None else off):
+                raise ValueError(f"{name} is {value}; {type(self).__name__} has only {name}={off}")
         given = signature(type(self)).bind(*args, **hyper)
         given.apply_defaults()
         super().__init__(given.arguments.pop("params"), type(self).named, **given.arguments)
+
+
+class SGD(_Named):
+    """Plain stochastic gradient descent; see `sgd`. As torch.optim.SGD without momentum, for which there is `Momentum`."""
+
+    named = staticmethod(sgd)
+    by_name = ("weight_decay",)  # torch's third is the momentum
+    fixed: ClassVar[dict[str, Any]] = {**_Named.fixed, "momentum": 0, "dampening": 0, "nesterov": False}
 
 
 class Momentum(_Named):
@@ -250,22 +297,42 @@ class Adam(_Named):
     """Adam with bias correction; see `adam`. As torch.optim.Adam."""
 
     named = staticmethod(adam)
-    fixed: ClassVar[dict[str, Any]] = {"amsgrad": False, "maximize": False, "decoupled_weight_decay": False}
+    fixed: ClassVar[dict[str, Any]] = {**_Named.fixed, "amsgrad": False, "decoupled_weight_decay": False}
 
 
 class AdamW(_Named):
     """Adam with decoupled weight decay; see `adamw`. As torch.optim.AdamW."""
 
     named = staticmethod(adamw)
-    fixed: ClassVar[dict[str, Any]] = {"amsgrad": False, "maximize": False, "decoupled_weight_decay": True}
+    fixed: ClassVar[dict[str, Any]] = {**_Named.fixed, "amsgrad": False, "decoupled_weight_decay": True}
 
 
 def _penalized(grad: Tensor, param: Tensor, weight_decay: Scalar) -> Tensor:
+    grad = _wide(grad)
     return grad if arguments.is_zero(weight_decay) else grad + weight_decay * param
 
 
 def _mean(old: Tensor | None, new: Tensor, beta: Scalar) -> Tensor:
     return (1 - beta) * new if old is None else beta * old + (1 - beta) * new  # starts at 0
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in _HALF else tensor
+
+
+def _scalar(value: Any) -> Any:
+    """torch takes a rate as a tensor of shape (1,) too, which would give a parameter without axes one."""
+    return value.reshape(()) if isinstance(value, Tensor) else value
+
+
+def _seen(value: Any) -> Any:
+    """A number that a tensor holds, where to look at it makes no device wait."""
+    return float(value) if isinstance(value, Tensor) and value.device.type == "cpu" else value
+
+
+def _check_one_number(name: str, value: Any) -> None:
+    if isinstance(value, Tensor) and value.numel() != 1:
+        raise ValueError(f"{name} has shape {tuple(value.shape)}; it must hold one number")
 
 
 def _check(grad: Tensor, param: Tensor, **hyper: Any) -> None:
@@ -275,16 +342,14 @@ def _check(grad: Tensor, param: Tensor, **hyper: Any) -> None:
         raise ValueError(f"grad of a {tuple(param.shape)} parameter is sparse; use a dense embedding (sparse=False)")
     if grad.shape != param.shape:
         raise ValueError(f"grad has shape {tuple(grad.shape)} and param {tuple(param.shape)}; they must be equal")
-    eps = hyper.get("eps")
-    if grad.dtype is torch.float16 and isinstance(eps, Real) and eps <= 2.0**-25:
-        raise ValueError(f"eps is {eps}; in float16 that is 0, and 0/0 is no step: it must be above 3e-8")
 
 
+_HALF = (torch.float16, torch.bfloat16)
 _START = "initial_accumulator_value"
 _RULES = {
     **dict.fromkeys(("betas", "alpha", "momentum"), "in [0, 1)"),
-    **dict.fromkeys(("lr", "eps"), "positive and finite"),
-    **dict.fromkeys(("weight_decay", "lr_decay", _START), "at least 0 and finite"),
+    "eps": "positive and finite",
+    **dict.fromkeys(("lr", "weight_decay", "lr_decay", _START), "at least 0 and finite"),
     "dampening": "in [0, 1]",
 }
 

@@ -105,10 +105,10 @@ def proximal_sgd(
     Where the result is 0 the step is −θ, and θ + step is 0 to the last bit. An update rule like those of the chapter
     `optimizers`: returns (step, state), keeps no state; g is the gradient without the L1 penalty. With lr ≤ 1/(largest
     curvature) the penalized loss falls at every full-batch step. Daubechies et al. 2004 (ISTA). Raises ValueError for lr
-    ≤ 0, l1 < 0, not finite, or unequal shapes, TypeError for what is no number or no floating-point tensor.
+    < 0, l1 < 0, not finite, or unequal shapes, TypeError for what is no number or no floating-point tensor.
     """
     _dense(grad=grad, param=param)
-    arguments.number("lr", lr, "positive and finite")
+    arguments.number("lr", lr, "at least 0 and finite")
     arguments.number("l1", l1, "at least 0 and finite")
     if grad.shape != param.shape:
         raise ValueError(f"grad has shape {tuple(grad.shape)} and param {tuple(param.shape)}; they must be equal")

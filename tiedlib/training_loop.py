@@ -1,12 +1,13 @@
-"""The training loop: one generator, used by the chapters and by the command line.
+"""The training loop: one iterator of events, used by the chapters and by the command line.
 
-Explained in the chapter `training_loop`. `fit` yields an event after every step and every epoch; progress bars, records,
-checkpoints and early stopping are built by whoever consumes the events, so there is one loop and nothing hidden in it.
+Explained in the chapter `training_loop`. `fit` gives an event after every step and every epoch; progress bars, records,
+checkpoints and early stopping are built by whoever walks the events, so there is one loop and nothing hidden in it.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from tiedlib import arguments
+from tiedlib._trees import leaves, mapped
 
 __all__ = ["Epoch", "Progress", "Step", "evaluate", "fit", "minibatches"]
 
@@ -67,30 +69,64 @@ def fit(
     weight: Callable[[Any], float] | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Step | Epoch]:
-    """Train for `epochs` passes:  θ ← θ + rule(∇_θ loss(model, batch)),  one update a batch. Yields `Step` and `Epoch` events.
+    """Train for `epochs` passes:  θ ← θ + rule(∇_θ loss(model, batch)),  one update a batch. Gives `Step` and `Epoch` events.
+
+    Nothing is trained before the events are walked: `for event in fit(...)`, or `list(fit(...))`. A call whose events nobody
+    asks for warns.
 
     batches     an iterable that can be walked again, or a function of the epoch's number (for a new order each pass)
     loss        loss(model, batch) → scalar. With stateful=True: loss(model, batch, carry) → (scalar, carry), where carry
-                is None at the start of every pass and comes back detached: truncated back-propagation through time.
+                is None at the start of every pass and comes back detached: truncated back-propagation through time. A carry
+                is a tensor, or tensors in tuples, lists, dicts, named tuples or dataclasses, and keeps its types
     clip        scales the gradient g to norm at most clip: g ← g · min(1, clip / ‖g‖₂) over all parameters together. An
                 optimizer of `tiedlib.optimizers` takes the factor into its step and leaves .grad as it was
-    scheduler   stepped once a pass
-    weight      what a batch counts for in the pass's mean; default: the length of its first tensor, so that a short
-                last batch counts for less
+    scheduler   stepped once a pass; ReduceLROnPlateau with the pass's mean training loss
+    weight      what a batch counts for in the pass's mean; default: the length of its first tensor (in a dict, a named tuple,
+                a dataclass or anything nested too), so that a short last batch counts for less
     progress    where to continue (from an event of an earlier run)
 
     The model is put into training mode at every step, so an evaluation between two events cannot leave it in the wrong
-    one. Raises ValueError for epochs < 0, clip ≤ 0, a loss that is no scalar, a weight that is negative or not finite, or a
-    pass without batches or with weights of 0 alone; TypeError for epochs that is no whole number or a loss that is no tensor;
+    one. Raises ValueError for epochs < 0, clip ≤ 0, a loss that is no scalar, a weight that is negative or not finite, a batch
+    without a tensor that has a length where no weight is given, or a pass without batches or with weights of 0 alone;
+    TypeError for epochs that is no whole number, a scheduler without a method step, or a loss that is no tensor;
     FloatingPointError at a loss that is not finite (looked at every 50 steps and at the end of a pass, to keep the device
     from waiting).
     """
     arguments.whole("epochs", epochs, 0)
     if clip is not None and not clip > 0:
         raise ValueError(f"clip is {clip}; it must be positive, or None for no clipping")
+    if scheduler is not None and not callable(getattr(scheduler, "step", None)):
+        raise TypeError(f"scheduler is {scheduler!r}; it must have a method step")
+    return _Events(
+        _events(
+            model,
+            batches,
+            optimizer,
+            loss,
+            epochs,
+            clip,
+            scheduler,
+            stateful,
+            weight or _length,
+            progress or Progress(),
+        )
+    )
+
+
+def _events(
+    model: nn.Module,
+    batches: Iterable[Any] | Callable[[int], Iterable[Any]],
+    optimizer: torch.optim.Optimizer,
+    loss: Callable[..., Any],
+    epochs: int,
+    clip: float | None,
+    scheduler: torch.optim.lr_scheduler.LRScheduler | None,
+    stateful: bool,
+    weigh: Callable[[Any], float],
+    at: Progress,
+) -> Iterator[Step | Epoch]:
+    """The loop itself."""
     parameters = list(model.parameters())
-    weigh = weight or _length
-    at = progress or Progress()
     while at.epoch < epochs:
         source = batches(at.epoch) if callable(batches) else batches
         norm: Tensor | None = None
@@ -106,7 +142,7 @@ def fit(
                 norm = _clipped_step(optimizer, parameters, clip)
             value, w = value.detach(), _weight(weigh, batch)
             total = w * value.double() if at.loss_sum is None else at.loss_sum + w * value.double()
-            at = Progress(at.epoch, at.step + 1, total, at.weight_sum + w, _detach(carry))
+            at = Progress(at.epoch, at.step + 1, total, at.weight_sum + w, mapped(Tensor.detach, carry))
             if at.step % 50 == 0:
                 _check_finite(total, at, norm)
             yield Step(value, norm, at)
@@ -118,7 +154,9 @@ def fit(
         if at.weight_sum == 0:
             raise ValueError(f"weight gave 0 for every batch of epoch {at.epoch}; a mean needs a weight above 0")
         mean = float(at.loss_sum) / at.weight_sum
-        if scheduler is not None:
+        if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            scheduler.step(mean)
+        elif scheduler is not None:
             scheduler.step()
         done, at = at.epoch, Progress(epoch=at.epoch + 1)
         yield Epoch(done, mean, at)
@@ -183,9 +221,15 @@ def minibatches(
     )
 
 
+_HALF = (torch.float16, torch.bfloat16)
+
+
 def _clipped_step(optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], clip: float) -> Tensor:
     """One update by the clipped gradient, as `nn.utils.clip_grad_norm_` clips it; returns the norm before."""
-    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+    # in float32 at least: a norm above 65504 is none of float16's numbers
+    norm = nn.utils.get_total_norm(
+        [g.float() if g.dtype in _HALF else g for p in parameters if (g := p.grad) is not None]
+    )
     if getattr(optimizer, "takes_scale", False):  # saves a pass over the whole gradient
         optimizer.step(scale=(clip / (norm + 1e-6)).clamp(max=1.0))  # type: ignore[call-overload]
     else:
@@ -204,16 +248,34 @@ def _rest(source: Iterable[Any], done: int) -> Iterable[Any]:
 
 
 def _length(batch: Any) -> float:
-    first = batch[0] if isinstance(batch, (tuple, list)) else batch
-    return float(len(first))
+    for leaf in leaves(batch):
+        shape = getattr(leaf, "shape", None)  # a tensor, or an array of numpy's
+        if shape is not None and len(shape):
+            return float(shape[0])
+    raise ValueError(
+        f"weight is None and the batch, a {type(batch).__name__}, holds no tensor with a length; "
+        "pass weight=, a function that gives what a batch counts for"
+    )
 
 
-def _detach(carry: Any) -> Any:
-    if isinstance(carry, Tensor):
-        return carry.detach()
-    if isinstance(carry, (tuple, list)):
-        return type(carry)(_detach(c) for c in carry)
-    return carry
+class _Events(Iterator[Step | Epoch]):
+    """The events of a run. One that is dropped before the first was asked for has trained nothing, and says so."""
+
+    def __init__(self, events: Iterator[Step | Epoch]) -> None:
+        self._events, self._asked = events, False
+
+    def __next__(self) -> Step | Epoch:
+        self._asked = True
+        return next(self._events)
+
+    def __del__(self) -> None:
+        if not getattr(self, "_asked", True):
+            warnings.warn(
+                "fit(...) was called and its events were never walked, so nothing was trained; "
+                "write `for event in fit(...)`, or `list(fit(...))`",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
 
 def _check_scalar(value: Any) -> None:
