@@ -34,6 +34,7 @@ ORDER = [
     *(
         "arguments",
         "_trees",
+        "_ties",
         "autograd",
         "training_loop",
         "information",

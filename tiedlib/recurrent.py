@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from tiedlib import arguments
+from tiedlib._ties import ReadsEmbedding, same_numbers
 from tiedlib.linear_cross_entropy import linear_cross_entropy
 
 __all__ = ["LSTM", "LanguageModel", "State"]
@@ -28,9 +29,10 @@ class LSTM(nn.LSTM):
         i, f, g, o = W_ih x_t + W_hh h_{t−1} + b        (σ of i, f, o; tanh of g)
         c_t = f ⊙ c_{t−1} + i ⊙ g,      h_t = o ⊙ tanh c_t
 
-    The second bias becomes a zero buffer under its own name: torch's fast kernels are kept, the optimizer does not see it
-    and it is not saved. A layer has 4H(I + H) + 4H parameters, as in Zaremba et al. Dropout acts between layers only; on a
-    processor its masks are drawn as `_dropout` draws them, so that the random numbers are not torch's.
+    The second bias becomes a buffer of zeros under its own name: torch's fast kernels are kept, the optimizer does not see it
+    and it is not saved. Whatever is done to the module, its entries are 0 and where the weights are. A layer has
+    4H(I + H) + 4H parameters, as in Zaremba et al. Dropout acts between layers only; on a processor its masks are drawn as
+    `_dropout` draws them, so that the random numbers are not torch's.
     """
 
     def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, dropout: float = 0.0) -> None:
@@ -42,10 +44,23 @@ class LSTM(nn.LSTM):
             input_size, hidden_size, num_layers, batch_first=True, dropout=dropout if num_layers > 1 else 0.0
         )
         for layer in range(num_layers):
-            name = f"bias_hh_l{layer}"
-            delattr(self, name)
-            self.register_buffer(name, torch.zeros(4 * hidden_size), persistent=False)
-        self._init_flat_weights()
+            delattr(self, f"bias_hh_l{layer}")
+            self.register_buffer(f"bias_hh_l{layer}", None, persistent=False)
+        self._zero_second_biases()
+        self.register_load_state_dict_post_hook(_zero_second_biases)
+
+    def _zero_second_biases(self) -> None:
+        for layer in range(self.num_layers):
+            # set as an attribute: so torch's list of weights holds it too
+            setattr(
+                self, f"bias_hh_l{layer}", torch.zeros_like(getattr(self, f"bias_ih_l{layer}"), requires_grad=False)
+            )
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Any:
+        """Conversions, moves, and `to_empty`, which would leave in the buffer what memory held."""
+        super()._apply(fn, recurse)
+        self._zero_second_biases()
+        return self
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """As `torch.nn.LSTM`."""
@@ -59,7 +74,7 @@ class LSTM(nn.LSTM):
         x, ends = input, []
         for k in range(self.num_layers):
             state = (hx[0][k : k + 1].contiguous(), hx[1][k : k + 1].contiguous())
-            weights: Any = self._flat_weights[4 * k : 4 * k + 4]
+            weights = [getattr(self, f"{name}_l{k}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
             x, *end = torch.lstm(x, state, weights, True, 1, 0.0, True, False, True)
             x = _dropout(x, self.dropout, k < self.num_layers - 1)
             ends.append(end)
@@ -78,13 +93,22 @@ def _dropout(x: Tensor, p: float, training: bool) -> Tensor:
     return x * drawn.ge_(p).to(x.dtype).mul_(1 / (1 - p))
 
 
+class _TiedLinear(ReadsEmbedding, nn.Linear):  # the matrix is a property here
+    """nn.Linear with the matrix of an embedding."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        self._check_sizes(input, self.bias)
+        return F.linear(input, self.weight, self.bias)
+
+
 class LanguageModel(nn.Module):
     """p(w_{t+1} | w_1 … w_t) = softmax(V P h_t + b),   h_t = LSTM(U_{w_t}, h_{t−1}).
 
     U (vocab_size, dim) is the input embedding, V the output embedding with bias b (vocab_size). Without a projection V is
     (vocab_size, hidden) and P is absent; with projection=True, P maps hidden to dim (square where they are equal; with a bias
     of its own if projection_bias) and V is (vocab_size, dim). tied=True makes U and V **one Parameter**, so it is counted
-    once, moved by the sum of both gradients, and saved once in `state_dict` (under `embedding.weight`).
+    once, moved by the sum of both gradients, and saved once in `state_dict` (under `embedding.weight`). It stays one when
+    the embedding or its weight is exchanged: the output layer reads what the embedding holds. `tied` says how it is now.
     dropout is the probability of dropping an entry, on the non-recurrent connections only: before the first LSTM layer,
     between layers, and after the last (Zaremba et al. 2014).
 
@@ -109,15 +133,41 @@ class LanguageModel(nn.Module):
         self.embedding = nn.Embedding(vocab_size, dim)
         self.lstm = LSTM(dim, hidden, layers, dropout=dropout)
         self.projection = nn.Linear(hidden, dim, bias=projection_bias) if projection else None
-        self.output = nn.Linear(dim if projection else hidden, vocab_size)
+        self.output = (_TiedLinear if tied else nn.Linear)(dim if projection else hidden, vocab_size)
         self.dropout = dropout
-        self.tied = tied
-        if tied:
-            self.output.weight = self.embedding.weight  # the same Parameter, never a copy
-            # one entry in state_dict: under the embedding's name; loading it loads both roles
-            self.register_state_dict_post_hook(_drop_output_weight)
-            self.register_load_state_dict_pre_hook(_restore_output_weight)
+        if isinstance(self.output, _TiedLinear):
+            self.output.read(self.embedding)
+        # one entry in state_dict: under the embedding's name; loading it loads both roles
+        self.register_state_dict_post_hook(_drop_output_weight)
+        self.register_load_state_dict_pre_hook(_restore_output_weight)
         self.reset_parameters()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """As torch's; where the two are tied, a new embedding is the output's too."""
+        output = self.__dict__.get("_modules", {}).get("output")
+        exchanged = name == "embedding" and isinstance(output, _TiedLinear) and not getattr(self, "_is_replica", False)
+        if exchanged and not _inside(value, output.embedding):
+            if not isinstance(value, nn.Embedding) or value.weight.shape != output.weight.shape:
+                shape = tuple(output.weight.shape)
+                raise ValueError(
+                    f"embedding is {value}; tied to the output, it must be an nn.Embedding with a weight {shape}"
+                )
+            output.read(value)
+        super().__setattr__(name, value)
+
+    @property
+    def tied(self) -> bool:
+        """Whether the output's matrix is the embedding's."""
+        if isinstance(self.output, _TiedLinear):
+            return getattr(self, "_is_replica", False) or _inside(self.embedding, self.output.embedding)
+        return self.output.weight is getattr(self.embedding, "weight", None)
+
+    def _check_tie(self) -> None:
+        if isinstance(self.output, _TiedLinear) and not self.tied:
+            raise RuntimeError(
+                "the embedding was exchanged behind the model's back, and the output reads the one before: "
+                "set model.embedding = …, which ties the output to it"
+            )
 
     def reset_parameters(self, init_range: float = 0.1, generator: torch.Generator | None = None) -> None:
         """Draw every parameter from U(−init_range, init_range), LSTM biases 0 (Zaremba et al.; forget-gate bias 0)."""
@@ -136,6 +186,7 @@ class LanguageModel(nn.Module):
 
         state None is the zero state. `out` is dim with a projection, else hidden.
         """
+        self._check_tie()
         x = _dropout(self.embedding(tokens), self.dropout, self.training)
         h, state = self.lstm(x, state)
         h = _dropout(h, self.dropout, self.training)
@@ -162,12 +213,22 @@ class LanguageModel(nn.Module):
         ), state
 
 
-def _drop_output_weight(model: nn.Module, state: dict[str, Tensor], prefix: str, _: object) -> None:
-    state.pop(prefix + "output.weight", None)
+def _zero_second_biases(lstm: LSTM, _: object) -> None:
+    lstm._zero_second_biases()
+
+
+def _inside(module: Any, part: nn.Module) -> bool:
+    return isinstance(module, nn.Module) and any(one is part for one in module.modules())
+
+
+def _drop_output_weight(model: LanguageModel, state: dict[str, Tensor], prefix: str, _: object) -> None:
+    model._check_tie()
+    if model.tied and prefix + "embedding.weight" in state:
+        state.pop(prefix + "output.weight", None)
 
 
 def _restore_output_weight(
-    model: nn.Module,
+    model: LanguageModel,
     state: dict[str, Tensor],
     prefix: str,
     metadata: object,
@@ -177,7 +238,11 @@ def _restore_output_weight(
     errors: list[str],
 ) -> None:
     name, other = prefix + "embedding.weight", prefix + "output.weight"
-    if name in state and not torch.equal(state.setdefault(other, state[name]), state[name]):
+    found = [state[key] for key in (name, other) if key in state]
+    if not model.tied or not found or "weight" not in model.output._parameters:
+        return
+    state[name], state[other] = found[0], found[-1]  # one name is enough
+    if not same_numbers(*(state[key] for key in (name, other))):
         errors.append(f"{other} differs from {name}: these are the weights of an untied model, this one is tied")
 
 

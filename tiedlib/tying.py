@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from tiedlib import arguments
+from tiedlib._ties import ReadsEmbedding
 from tiedlib.linear_cross_entropy import linear_cross_entropy
 from tiedlib.recurrent import LanguageModel
 
@@ -32,10 +33,11 @@ __all__ = [
 ]
 
 
-class TiedSoftmax(nn.Module):
+class TiedSoftmax(ReadsEmbedding):
     """logits = h Eᵀ + b, with E the input embedding.   Press & Wolf 2016, arXiv:1608.05859.
 
     h: (*batch, dim) → (*batch, vocab), in nats. b starts at 0 and stays untied; bias=False leaves it out (Inan et al. 2016).
+    The embedding itself is shared, so that `weight` is its Parameter also after that has been exchanged.
     Raises TypeError where `embedding` is not an nn.Embedding, ValueError if dim(h) != dim(E).
     """
 
@@ -43,16 +45,12 @@ class TiedSoftmax(nn.Module):
         super().__init__()
         if not isinstance(embedding, nn.Embedding):
             raise TypeError(f"embedding is a {type(embedding).__name__}; it must be the nn.Embedding to share")
-        self.weight = embedding.weight  # the same Parameter, never a copy
-        self.bias = nn.Parameter(torch.zeros(embedding.num_embeddings, dtype=self.weight.dtype)) if bias else None
+        self.read(embedding)
+        self.bias = nn.Parameter(self.weight.new_zeros(len(self.weight))) if bias else None
 
     def forward(self, h: Float[Tensor, "*batch hidden"]) -> Float[Tensor, "*batch vocab"]:
         """Scores of every word for hidden states h."""
-        if h.shape[-1] != self.weight.shape[1]:
-            raise ValueError(
-                f"h has {h.shape[-1]} features and the embedding {self.weight.shape[1]}; they must be equal: "
-                "make the last layer as wide as the embedding, or put a projection between them"
-            )
+        self._check_sizes(h, self.bias)
         return F.linear(h, self.weight, self.bias)
 
 
