@@ -9,7 +9,7 @@ the embedding's Parameter as its own, so that names, counts and state_dicts are 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, no_type_check
 
 from torch import Tensor, nn
 
@@ -77,6 +77,7 @@ def _not_here(name: str) -> ValueError:
     )
 
 
+@no_type_check
 class _Shown(dict[str, Any]):
     """A layer's parameters by name; "weight" is the embedding's, looked up whenever torch looks, and cannot be set here."""
 
@@ -105,6 +106,7 @@ class _Shown(dict[str, Any]):
 
 
 def _up_to_date(name: str) -> Callable[..., Any]:
+    @no_type_check  # which would print the layer, and so come here again
     def method(shown: _Shown, *args: Any) -> Any:
         shown.refresh()
         return getattr(dict, name)(shown, *args)
