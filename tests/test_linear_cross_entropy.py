@@ -1,6 +1,8 @@
 """Against the two torch calls it stands for, a float64 log-sum-exp written out, and finite differences."""
 
 import copy
+import importlib
+import math
 import os
 import sys
 
@@ -528,3 +530,132 @@ H, W, T = torch.zeros(2, 3), torch.zeros(5, 3), torch.zeros(2, dtype=torch.long)
 def test_bad_input_is_named(arguments, options, error, words, unchecked):
     with pytest.raises(error, match=words):
         linear_cross_entropy(*arguments, **options)
+
+
+# Ways of differentiating that an autograd function of our own cannot go, or goes with care
+
+
+def small(dtype=torch.float64):
+    g = torch.Generator().manual_seed(3)
+    h, w, b = (torch.randn(*shape, dtype=dtype, generator=g).requires_grad_() for shape in ((5, 4), (7, 4), (7,)))
+    return h, w, b, torch.tensor([0, 3, 6, -100, 2])
+
+
+def pair(h, w, b, target, **options):
+    return F.cross_entropy(F.linear(h, w, b), target, **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"reduction": "sum", "label_smoothing": 0.2}])
+def test_many_outer_gradients_at_once(options):
+    h, w, b, target = small()
+    outer = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+    for ours, theirs in zip(
+        *(
+            torch.autograd.grad(f, (h, w, b), grad_outputs=outer, is_grads_batched=True)
+            for f in (
+                linear_cross_entropy(h, w, target, linear_bias=b, **options),
+                pair(h, w, b, target, **options),
+            )
+        ),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+@pytest.mark.parametrize("vectorize", [False, True])
+def test_a_jacobian_of_the_losses_of_each_row(vectorize, smoothing):
+    h, w, b, target = small()
+    options = {"reduction": "none", "label_smoothing": smoothing}
+    jacobian = torch.autograd.functional.jacobian
+    found = jacobian(
+        lambda *t: linear_cross_entropy(t[0], t[1], target, linear_bias=t[2], **options), (h, w, b), vectorize=vectorize
+    )
+    for ours, theirs in zip(found, jacobian(lambda *t: pair(*t, target, **options), (h, w, b)), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_forward_mode():
+    h, w, b, target = small()
+    with torch.autograd.forward_ad.dual_level():
+        for which in range(3):
+            inputs = [t.detach() for t in (h, w, b)]
+            inputs[which] = torch.autograd.forward_ad.make_dual(inputs[which], torch.ones_like(inputs[which]))
+            found = [
+                torch.autograd.forward_ad.unpack_dual(f).tangent
+                for f in (
+                    linear_cross_entropy(inputs[0], inputs[1], target, linear_bias=inputs[2]),
+                    pair(*inputs, target),
+                )
+            ]
+            torch.testing.assert_close(*found)
+
+
+def test_tensors_that_hold_nothing():
+    modes = pytest.importorskip("torch._subclasses.fake_tensor")
+    with modes.FakeTensorMode():
+        h, w, b = (torch.randn(*shape, requires_grad=True) for shape in ((5, 4), (7, 4), (7,)))
+        linear_cross_entropy(h, w, torch.zeros(5, dtype=torch.int64), linear_bias=b).backward()
+        assert w.grad.shape == (7, 4)
+    meta = [torch.randn(*shape, device="meta") for shape in ((5, 4), (7, 4))]
+    assert linear_cross_entropy(*meta, torch.zeros(5, dtype=torch.int64, device="meta")).shape == ()
+
+
+class Tagged(torch.Tensor):
+    """A reader's own kind of tensor."""
+
+
+def test_a_subclass_of_a_tensor_stays_one():
+    h, w, b, target = small()
+    tagged = linear_cross_entropy(h.detach().as_subclass(Tagged), w, target, linear_bias=b)
+    assert isinstance(tagged, Tagged)
+    torch.testing.assert_close(torch.Tensor(tagged.detach()), pair(h, w, b, target).detach())
+
+
+@pytest.mark.parametrize("reduction", ["mean", "none"])
+def test_a_derivative_of_the_gradient_is_refused_also_by_the_outer_gradient(reduction):
+    h, w, b, target = small()
+    loss = linear_cross_entropy(h, w, target, linear_bias=b, reduction=reduction)
+    outer = torch.ones_like(loss).requires_grad_()
+    (gradient,) = torch.autograd.grad(loss, h, grad_outputs=outer, create_graph=True)
+    with pytest.raises(RuntimeError, match="linear_cross_entropy has first derivatives only"):
+        torch.autograd.grad(gradient.sum(), outer)
+
+
+@pytest.mark.parametrize("shape", [(3, 0), (2, 3, 0)])
+def test_states_without_features_have_the_loss_of_the_bias(shape):
+    h, w = torch.zeros(shape, requires_grad=True), torch.zeros(5, 0, requires_grad=True)
+    b, target = torch.randn(5, requires_grad=True), torch.zeros(shape[:-1], dtype=torch.int64)
+    loss = linear_cross_entropy(h, w, target, linear_bias=b)
+    torch.testing.assert_close(loss, -torch.log_softmax(b, -1)[0])
+    loss.backward()
+    assert h.grad.shape == shape and w.grad.shape == (5, 0)
+    torch.testing.assert_close(b.grad, torch.softmax(b.detach(), -1) - F.one_hot(torch.tensor(0), 5))
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("index", [None, 1.5, True])
+def test_an_ignore_index_that_is_no_whole_number_is_refused(index):
+    h, w, b, target = small()
+    with pytest.raises(TypeError, match=rf"^ignore_index is {index}; it must be a whole number"):
+        linear_cross_entropy(h, w, target, linear_bias=b, ignore_index=index)
+
+
+def test_without_torchs_private_question_the_plain_pair_is_taken(monkeypatch):
+    module = importlib.import_module("tiedlib.linear_cross_entropy")
+    monkeypatch.setattr(module, "_TRANSFORMED", None)
+    monkeypatch.setattr(module, "_Total", None)
+    h, w, b, target = small()
+    assert torch.equal(linear_cross_entropy(h, w, target, linear_bias=b), pair(h, w, b, target))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("size", [0.0, 1e-7, 1.0, 200.0])
+def test_half_precision_is_finite_where_the_loss_is(dtype, size):
+    h = torch.full((3, 4), size, dtype=dtype).requires_grad_()
+    w = torch.full((6, 4), 1.0, dtype=dtype).requires_grad_()
+    target = torch.tensor([0, 2, 5])
+    loss = linear_cross_entropy(h, w, target)
+    loss.backward()
+    assert loss.item() == pytest.approx(math.log(6), rel=1e-2)
+    assert torch.isfinite(h.grad).all() and torch.isfinite(w.grad).all()

@@ -191,6 +191,37 @@ def test_dropout_on_non_recurrent_connections_only():
     assert torch.equal(model(tokens)[0], by_hand_one_layer(model, tokens))
 
 
+def test_every_dropout_of_the_model_has_its_place_its_rate_and_its_time(monkeypatch):
+    """Before the first layer on the embeddings, between layers, after the last on what the output reads: each seen by its size
+    (dim 3, hidden 5), in training alone, and each changes the output."""
+    model = LanguageModel(9, 3, 5, 2, dropout=0.25)
+    tokens = torch.randint(9, (2, 4))
+    calls, real = [], recurrent._dropout
+    monkeypatch.setattr(
+        recurrent, "_dropout", lambda x, p, training: calls.append((x, p, training)) or real(x, p, training)
+    )
+    model(tokens)
+    acting = [(x.shape[-1], p) for x, p, training in calls if training]
+    assert acting == [(3, 0.25), (5, 0.25), (5, 0.25)]
+    assert torch.equal(calls[0][0], model.embedding.weight[tokens])
+    calls.clear()
+    model.eval()(tokens)
+    assert not any(training for _, _, training in calls)
+    expected = model(tokens)[0]
+    for which in range(3):  # each alone, with a mask of zeros: the output changes, so none is at a place without use
+        seen = []
+
+        def zero(x, p, training, which=which, seen=seen):
+            seen.append(training)
+            return torch.zeros_like(x) if training and sum(seen) == which + 1 else x
+
+        monkeypatch.setattr(recurrent, "_dropout", zero)
+        found = model.train()(tokens)[0]
+        assert not torch.allclose(found, expected)
+        if which == 2:  # nothing of the last layer is left: the bias alone
+            torch.testing.assert_close(found, model.output.bias.expand_as(found))
+
+
 def by_hand_one_layer(model, tokens):
     h, _ = model.lstm(model.embedding.weight[tokens])
     return F.linear(h, model.output.weight, model.output.bias)

@@ -221,3 +221,45 @@ def test_presets_hold_the_authors_hyper_parameters():
     assert (small.epochs, medium.epochs, large.epochs) == (13, 39, 55)
     assert (small.decay, medium.decay, large.decay) == (0.5, 0.8, 1 / 1.15)
     assert (small.dropout, medium.dropout, large.dropout) == (0.0, 0.5, 0.65)
+
+
+# Half precision
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("form", ["frobenius", "spectral", "squared", "code"])
+@pytest.mark.parametrize("size", [0.0, 6e-8, 1e-3, 1.0, 300.0, 6e4])
+def test_the_penalty_of_a_matrix_in_half_precision_is_that_of_float64(form, dtype, size):
+    p = (torch.eye(3) * 0.8 * size + size / 8).to(dtype).requires_grad_()
+    wide = p.detach().double().requires_grad_()
+    found, expected = (projection_penalty(x, form=form, batch_size=2) for x in (p, wide))
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-12)
+    (gradient,), (exact,) = torch.autograd.grad(found, p), torch.autograd.grad(expected, wide)
+    torch.testing.assert_close(gradient.double(), exact, rtol=1e-2, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("size", [1e-7, 1.0, 300.0])
+def test_the_augmented_loss_in_half_precision_is_that_of_float64(dtype, size):
+    """u · u of 300-long embeddings is 9e4, more than float16 holds."""
+    g = torch.Generator().manual_seed(0)
+    logits = torch.randn(4, 6, generator=g).to(dtype).requires_grad_()
+    embedding, target = (size * torch.randn(6, 3, generator=g)).to(dtype), torch.tensor([0, 5, 2, 2])
+    found = augmented_loss(logits, target, embedding, alpha=0.5, tau=10.0)
+    expected = augmented_loss(logits.detach().double(), target, embedding.double(), alpha=0.5, tau=10.0)
+    assert found.dtype is dtype
+    torch.testing.assert_close(found.double(), expected, rtol=1e-2, atol=1e-3)
+    assert torch.isfinite(torch.autograd.grad(found, logits)[0]).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_similarities_in_half_precision(dtype):
+    g = torch.Generator().manual_seed(1)
+    a, b = (
+        (3e4 * torch.randn(8, 4, generator=g).clamp(-2, 2)).to(dtype),
+        (1e-6 * torch.randn(8, 4, generator=g)).to(dtype),
+    )
+    assert embedding_similarity(a, b) == pytest.approx(embedding_similarity(a.double(), b.double()), abs=1e-9)
+    pairs, ratings = torch.tensor([[0, 1], [2, 3], [4, 5]]), torch.tensor([6e4, 1.0, 6e-8], dtype=dtype)
+    expected = word_similarity(a.double(), pairs, ratings.double())
+    assert word_similarity(a, pairs, ratings) == pytest.approx(expected, abs=1e-9)

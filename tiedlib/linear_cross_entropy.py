@@ -11,12 +11,14 @@ multiplied out at once, **in the forward pass**; backward only scales. What a sc
 from __future__ import annotations
 
 import math
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Integer
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from tiedlib import arguments
 from tiedlib.matrix_products import OuterSum, linear, room, softmax_
@@ -58,16 +60,17 @@ def linear_cross_entropy(
     made only for what requires them, and none while gradients are off, so evaluation is this same call. With
     reduction="none" each row's weight is known in backward alone, and the logits are computed there once more.
 
-    There are first derivatives only. Under the transforms of `torch.func` (grad, vmap, …), in `torch.compile`, and on devices
-    other than processor and CUDA the plain pair of calls is taken, with all that it can do.
+    There are first derivatives only. Under the transforms of `torch.func` (grad, vmap, …), in `torch.compile`, in forward mode,
+    for subclasses of a tensor, and on devices other than processor and CUDA the plain pair of calls is taken, with all that it
+    can do.
 
-    Raises TypeError for a target that is not of integer type or unequal dtypes, ValueError for shapes that do not fit, an
-    unknown reduction, a label_smoothing outside [0, 1], or a target outside 0 … vocab − 1 that is not `ignore_index`;
-    RuntimeError where a second derivative is taken.
+    Raises TypeError for a target that is not of integer type, an ignore_index that is no whole number, or unequal dtypes;
+    ValueError for shapes that do not fit, an unknown reduction, a label_smoothing outside [0, 1], or a target outside
+    0 … vocab − 1 that is not `ignore_index`; RuntimeError where a second derivative is taken.
     """
     _check(input, linear_weight, target, linear_bias, reduction, ignore_index, label_smoothing)
-    h, o = input.reshape(-1, input.shape[-1]), target.reshape(-1).long()
-    if _only_plain(input):
+    h, o = input.reshape(target.numel(), input.shape[-1]), target.reshape(-1).long()
+    if _only_plain(input, linear_weight, linear_bias, target):
         loss = F.cross_entropy(
             F.linear(h, linear_weight, linear_bias),
             o, reduction=reduction, ignore_index=ignore_index, label_smoothing=label_smoothing,
@@ -187,12 +190,17 @@ class _Total(torch.autograd.Function):
         done, ctx.done = ctx.done or _run(h, weight, bias, ctx.task, ctx.needs_input_grad[:3]), None
         with torch.no_grad():
             scale = outer[0] / count
-            found = [
-                None if done.h is None else done.h.mul_(scale),
-                done.weight.take(scale) if ctx.needs_input_grad[1] else None,
-                None if done.bias is None else done.bias.mul_(scale),
-            ]
-        return _first_only(found, (h, weight, bias))
+            if _batched(scale):
+                one = torch.ones_like(count, dtype=torch.float32)
+                whole = done.weight.take(one) if ctx.needs_input_grad[1] else None
+                found = [None if d is None else d * scale for d in (done.h, whole, done.bias)]
+            else:
+                found = [
+                    None if done.h is None else done.h.mul_(scale),
+                    done.weight.take(scale) if ctx.needs_input_grad[1] else None,
+                    None if done.bias is None else done.bias.mul_(scale),
+                ]
+        return _first_only(found, (h, weight, bias), outer[0])
 
 
 class _PerRow(torch.autograd.Function):
@@ -207,16 +215,40 @@ class _PerRow(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *outer: Any) -> tuple[Tensor | None, ...]:
         h, weight, bias = ctx.saved_tensors
+        if _batched(outer[0]):
+            with torch.no_grad():
+                return _first_only(_gradients(h, weight, bias, ctx.task, outer[0]), (h, weight, bias), outer[0])
         done = _run(h, weight, bias, ctx.task, ctx.needs_input_grad[:3], outer[0].detach())
         d_weight = done.weight.take(torch.ones((), device=h.device)) if ctx.needs_input_grad[1] else None
-        return _first_only([done.h, d_weight, done.bias], (h, weight, bias))
+        return _first_only([done.h, d_weight, done.bias], (h, weight, bias), outer[0])
 
 
-def _first_only(found: list[Tensor | None], inputs: tuple[Tensor | None, ...]) -> tuple[Tensor | None, ...]:
+def _batched(outer: Tensor) -> bool:
+    """Whether many outer gradients come at once, `is_grads_batched=True` of torch.autograd.grad: none can be written over then."""
+    try:
+        torch.ones(outer.shape, dtype=outer.dtype, device=outer.device).mul_(outer.detach())
+    except RuntimeError:
+        return True
+    return False
+
+
+def _gradients(h: Tensor, weight: Tensor, bias: Tensor | None, task: _Task, factor: Tensor) -> list[Tensor | None]:
+    """Gradients of Σ_r factor_r ℓ_r in plain operations, for all rows at once."""
+    x, v = h.to(task.dtype), weight.to(task.dtype)
+    z = F.linear(x, v, None if bias is None else bias.to(task.dtype))
+    g = torch.softmax(z, -1, dtype=torch.float32 if task.dtype in HALF else task.dtype) - task.smoothing / len(v)
+    g = g - (1 - task.smoothing) * F.one_hot(task.target, len(v))
+    g = g * (factor * task.kept).unsqueeze(-1)
+    return [g @ v.to(g.dtype), g.t() @ x.to(g.dtype), None if bias is None else g.sum(0)]
+
+
+def _first_only(
+    found: list[Tensor | None], inputs: tuple[Tensor | None, ...], outer: Tensor
+) -> tuple[Tensor | None, ...]:
     """Gradients in their inputs' dtypes; where a graph of them is wanted, one that refuses to be gone through."""
     cast = [None if d is None or t is None else d.to(t.dtype) for d, t in zip(found, inputs, strict=True)]
     if torch.is_grad_enabled():
-        return (*_Refuse.apply(*cast, *inputs), None)
+        return (*_Refuse.apply(*cast, *inputs, outer), None)
     return (*cast, None)
 
 
@@ -233,13 +265,26 @@ class _Refuse(torch.autograd.Function):
         )
 
 
-def _only_plain(input: Tensor) -> bool:
+def _only_plain(*tensors: Tensor | None) -> bool:
     """Where an autograd function of our own cannot go."""
     return (
-        torch._C._are_functorch_transforms_active()  # what torch.autograd.Function itself asks
+        _TRANSFORMED is None
+        or _TRANSFORMED()
         or torch.compiler.is_compiling()
-        or input.device.type not in BLOCK
+        or any(
+            t is not None
+            and (
+                type(t) not in (Tensor, nn.Parameter)
+                or t.device.type not in BLOCK
+                or (t.is_floating_point() and forward_ad.unpack_dual(t).tangent is not None)
+            )
+            for t in tensors
+        )
     )
+
+
+# What torch.autograd.Function itself asks. It is private: where it is gone, only the plain pair is known to be right.
+_TRANSFORMED: Any = getattr(torch._C, "_are_functorch_transforms_active", None)
 
 
 def _dtypes(input: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[torch.dtype, torch.dtype]:
@@ -277,6 +322,8 @@ def _check(
         raise ValueError(
             f"linear_bias has shape {tuple(bias.shape)}; it must be ({weight.shape[0]},), one for each row of linear_weight"
         )
+    if not isinstance(ignore_index, Integral) or isinstance(ignore_index, bool):
+        raise TypeError(f"ignore_index is {ignore_index!r}; it must be a whole number, such as -100")
     arguments.choice("reduction", reduction, REDUCTIONS)
     arguments.number("label_smoothing", label_smoothing, "in [0, 1]")
 

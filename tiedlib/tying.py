@@ -67,11 +67,12 @@ def projection_penalty(
 
     λ = strength (not used by "code", whose factor is fixed), B = batch_size (only used by "code"). A scalar, in nats. Beside
     a loss that is a mean per token over windows of T steps, "code" becomes ½‖P‖_F²/(6.5 B T): divide by T as well.
-    The gradient of "frobenius" at P = 0 is taken as 0. Raises ValueError for an unknown form, strength < 0, or "code"
-    without a batch_size ≥ 1.
+    float16 and bfloat16 give a float32 result. The gradient of "frobenius" at P = 0 is taken as 0. Raises ValueError for an
+    unknown form, strength < 0, or "code" without a batch_size ≥ 1.
     """
     arguments.floating(weight=weight)
     arguments.number("strength", strength, "at least 0 and finite")
+    weight = _wide(weight)
     if form == "frobenius":
         return strength * torch.linalg.vector_norm(weight)
     if form == "spectral":
@@ -118,12 +119,13 @@ def augmented_loss(
             f"embedding has {embedding.shape[0]} rows and logits {logits.shape[-1]} classes; they must be equal"
         )
     arguments.choice("reduction", reduction, ("mean", "sum", "none"))
-    z, o = logits.reshape(-1, logits.shape[-1]), target.reshape(-1)
-    fixed = embedding.detach()
+    z, o = _wide(logits).reshape(target.numel(), logits.shape[-1]), target.reshape(-1)
+    fixed = _wide(embedding.detach())
     soft = torch.softmax(fixed[o] @ fixed.T / tau, dim=-1)
     divergence = F.kl_div(torch.log_softmax(z / tau, dim=-1), soft, reduction="none").sum(-1)
     loss = F.cross_entropy(z, o, reduction="none") + alpha * divergence
-    return loss.mean() if reduction == "mean" else loss.sum() if reduction == "sum" else loss.reshape(target.shape)
+    loss = loss.mean() if reduction == "mean" else loss.sum() if reduction == "sum" else loss.reshape(target.shape)
+    return loss.to(logits.dtype)
 
 
 def rank_correlation(a: Float[Tensor, " n"], b: Float[Tensor, " n"]) -> float:
@@ -178,6 +180,11 @@ def word_similarity(
         )
     left, right = embedding[pairs[:, 0]], embedding[pairs[:, 1]]
     return rank_correlation(F.cosine_similarity(left.double(), right.double()), ratings.double())
+
+
+def _wide(x: Tensor) -> Tensor:
+    """Half precision has neither the range of a sum of squares nor every kernel."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def _cosines(x: Tensor) -> Tensor:

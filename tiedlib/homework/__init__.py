@@ -4,3 +4,7 @@
 its homework; `course` builds what students and graders get, `grading` grades a folder of submissions in a `sandbox`. Notebooks
 are in otter-grader's format; the extra `homework` installs what is needed.
 """
+
+from tiedlib._lazy import modules_of
+
+__getattr__, __dir__ = modules_of(__name__, __path__)

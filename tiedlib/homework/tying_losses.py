@@ -17,6 +17,7 @@ import tiedlib.linear_cross_entropy
 import tiedlib.regularization
 import tiedlib.tying
 from tiedlib.homework.checks import Mistake, check_function, check_that, numbers
+from tiedlib.homework.guard import behind
 
 __all__ = ["check_augmented_loss", "check_penalties", "check_perplexity", "draw"]
 
@@ -27,8 +28,7 @@ _NORMS = (
 )
 _LOSSES = (
     *(tiedlib.tying.augmented_loss, tiedlib.linear_cross_entropy, F.cross_entropy, F.nll_loss, F.kl_div, torch.kl_div),
-    *(torch._C._nn.cross_entropy_loss, torch._C._nn.nll_loss_nd, torch.distributions.kl),
-    torch._C._nn.nll_loss,  # type: ignore[attr-defined]
+    *(torch.distributions.kl, *behind("_C._nn.cross_entropy_loss", "_C._nn.nll_loss_nd", "_C._nn.nll_loss")),
 )
 
 
