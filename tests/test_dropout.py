@@ -5,6 +5,7 @@ import copy
 import io
 import math
 import pickle
+import threading
 
 import pytest
 import torch
@@ -13,9 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.func import vmap
+from torch.nn.utils import prune, rnn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.utils.checkpoint import checkpoint
 
 from tiedlib import dropout as d
+from tiedlib import gumbel_softmax, vae
 from tiedlib.dropout import (
     Dropout,
     EmbeddingDropout,
@@ -613,3 +617,279 @@ def test_all_that_is_public_is_listed_and_documented():
         name for name, one in vars(d).items() if getattr(one, "__module__", "") == d.__name__ and name[0] != "_"
     )
     assert all(getattr(d, name).__doc__ for name in d.__all__)
+
+
+# Every module of torch that drops
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, dropout=0.5, batch_first=True)
+
+    def forward(self, x):
+        return self.attention(x, x, x, need_weights=False)[0]
+
+
+class Decoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(8, 2, 16, 0.5, batch_first=True), 2)
+
+    def forward(self, x):
+        return self.decoder(x, x)
+
+
+class Functional(nn.Module):
+    """A number `dropout`, as torch's own modules have it, and F.dropout."""
+
+    def __init__(self, seen=True):
+        super().__init__()
+        self.linear, self.dropout = nn.Linear(8, 8), 0.5 if seen else None
+
+    def forward(self, x):
+        return F.dropout(self.linear(x), 0.5, self.training)
+
+
+class Unused(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.left_out = nn.Dropout(0.5)
+
+    def forward(self, x):
+        return 2 * x
+
+
+def encoder_layer(batch_first=True):
+    return nn.TransformerEncoderLayer(8, 2, 16, 0.5, batch_first=batch_first)
+
+
+DRAW = {
+    "encoder": lambda: nn.TransformerEncoder(encoder_layer(), 2),
+    "encoder, time first": lambda: nn.TransformerEncoder(encoder_layer(False), 2, enable_nested_tensor=False),
+    "encoder layer": encoder_layer,
+    "decoder": Decoder,
+    "attention": Attention,
+    "lstm": lambda: nn.LSTM(8, 8, 2, dropout=0.5, batch_first=True),
+    "gru": lambda: nn.GRU(8, 8, 2, dropout=0.5, batch_first=True),
+    "rnn": lambda: nn.RNN(8, 8, 2, dropout=0.5, batch_first=True),
+    "dropout": lambda: nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.5), nn.BatchNorm1d(4)),
+    "dropout 1d": lambda: nn.Dropout1d(0.5),
+    "alpha": lambda: nn.AlphaDropout(0.5),
+    "feature alpha": lambda: nn.FeatureAlphaDropout(0.5),
+    "ours": lambda: nn.Sequential(nn.Linear(8, 8), d.Dropout(0.5)),
+    "ours with a generator": lambda: d.Dropout(0.5, generator=torch.Generator().manual_seed(1)),
+    "weight drop": lambda: d.WeightDropLSTM(8, 8, p=0.5, batch_first=True),
+    "a number": Functional,
+}
+SILENT = {
+    "nothing": lambda: nn.Linear(8, 8),
+    "a rate of 0": lambda: nn.Sequential(nn.Dropout(0.0), nn.LSTM(8, 8, 2, dropout=0.0)),
+    "no place for it": lambda: nn.Sequential(nn.LSTM(8, 8, 1, dropout=0.0)),
+    "out of sight": lambda: Functional(seen=False),
+    "not on the way": Unused,
+}
+SENTENCES = torch.randn(2, 4, 8, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("kind", DRAW)
+def test_monte_carlo_draws_for_every_module_that_drops(kind):
+    model = DRAW[kind]().eval()
+    states = copy.deepcopy(dict(model.named_buffers()))
+    fast = torch.backends.mha.get_fastpath_enabled()
+    found = d.monte_carlo(model, SENTENCES, samples=6)
+    out = found[0] if isinstance(found, tuple) else found
+    assert out.shape == (6, 2, 4, 8) and (out.std(0) > 0).any()
+    assert not any(module.training for module in model.modules()), "modes are put back"
+    assert torch.backends.mha.get_fastpath_enabled() == fast
+    assert all(torch.equal(buffer, states[name]) for name, buffer in model.named_buffers()), (
+        "nothing else is in training"
+    )
+
+
+@pytest.mark.parametrize("kind", SILENT)
+def test_monte_carlo_never_gives_equal_samples_in_silence(kind):
+    with pytest.raises(ValueError, match="nothing to average over"):
+        d.monte_carlo(SILENT[kind](), SENTENCES, samples=3)
+
+
+def test_monte_carlo_puts_modes_back_after_an_error():
+    model = DRAW["encoder"]().train()
+    model.layers[0].eval()
+    modes = [module.training for module in model.modules()]
+    with pytest.raises(AssertionError):
+        d.monte_carlo(model, torch.ones(2, 4, 7), samples=2)
+    assert [module.training for module in model.modules()] == modes and torch.backends.mha.get_fastpath_enabled()
+
+
+# WeightDropLSTM: what others read never changes
+
+
+def test_two_threads_share_a_weight_drop_lstm():
+    lstm = d.WeightDropLSTM(8, 8, p=0.5)
+    raw, errors, rounds = lstm.weight_hh_l0.detach().clone(), [], 40
+
+    def work():
+        try:
+            for _ in range(rounds):
+                lstm(SENTENCES)[0].sum().backward()
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors and isinstance(lstm.weight_hh_l0, nn.Parameter) and torch.equal(lstm.weight_hh_l0, raw)
+
+
+def replica(lstm):
+    """As nn.DataParallel makes it: no Parameters, plain tensors in their places."""
+    twin = lstm._replicate_for_data_parallel()
+    twin._parameters = {}
+    for name, p in lstm.named_parameters():
+        setattr(twin, name, p * 1)
+    return twin
+
+
+def normed(lstm):
+    return nn.utils.weight_norm(lstm, "weight_hh_l0")
+
+
+def parametrized(lstm):
+    return nn.utils.parametrizations.weight_norm(lstm, "weight_hh_l0")
+
+
+def pruned(lstm):
+    prune.l1_unstructured(lstm, "weight_hh_l0", 0.3)
+    return lstm
+
+
+def assigned(lstm):
+    lstm.load_state_dict({name: value.clone() for name, value in lstm.state_dict().items()}, assign=True)
+    return lstm
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm:FutureWarning")
+@pytest.mark.parametrize(
+    "change", [replica, normed, parametrized, pruned, assigned, copy.deepcopy, lambda m: m.double().float()]
+)
+@pytest.mark.parametrize("options", [{}, {"bidirectional": True, "num_layers": 2}, {"proj_size": 3}, {"bias": False}])
+def test_a_weight_drop_lstm_drops_whatever_was_done_to_it(change, options):
+    torch.manual_seed(0)
+    lstm = d.WeightDropLSTM(8, 6, p=0.5, batch_first=True, **options)
+    expected = lstm.eval()(SENTENCES)[0]
+    model = change(lstm.train())
+    first, second = model(SENTENCES)[0], model(SENTENCES)[0]
+    assert not torch.equal(first, second)
+    first.sum().backward()
+    if change is not pruned:
+        torch.testing.assert_close(model.eval()(SENTENCES)[0], expected)
+    with torch.no_grad():  # and all it drops are recurrent weights: the first step, from a state of zeros, has none
+        model.train()
+        a, b = (model(SENTENCES)[0][:, 0] for _ in range(2))
+    if not options.get("bidirectional"):
+        torch.testing.assert_close(a, b)
+
+
+def test_a_weight_drop_lstm_under_functional_call_and_with_packed_sequences():
+    lstm = d.WeightDropLSTM(8, 6, p=0.5, batch_first=True)
+    params = {name: 2 * p.detach() for name, p in lstm.named_parameters()}
+    first, second = (torch.func.functional_call(lstm, params, (SENTENCES,))[0] for _ in range(2))
+    assert not torch.equal(first, second)
+    packed = rnn.pack_sequence([SENTENCES[0], SENTENCES[1, :2]])
+    assert not torch.equal(lstm(packed)[0].data, lstm(packed)[0].data)
+
+
+# A generator of one's own where torch computes twice
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        lambda w, g: d.dropout(w, 0.5, True, g) * w,
+        lambda w, g: d.classic_dropout(w, 0.5, True, g) * w,
+        lambda w, g: gumbel_softmax.gumbel_softmax(w * torch.arange(50.0), generator=g).square(),
+        lambda w, g: vae.reparameterize(w, w, generator=g) * w,
+    ],
+)
+def test_a_generator_under_checkpoint_is_refused_and_torchs_own_is_right(drawn, reentrant):
+    w = torch.linspace(0.5, 1.5, 50, requires_grad=True)
+    with pytest.raises(RuntimeError, match=r"generator is .* inside torch\.utils\.checkpoint it must be None"):
+        checkpoint(lambda w: drawn(w, torch.Generator().manual_seed(0)), w, use_reentrant=reentrant)
+    gradients = []
+    for call in (lambda: checkpoint(lambda w: drawn(w, None), w, use_reentrant=reentrant), lambda: drawn(w, None)):
+        torch.manual_seed(4)
+        gradients.append(torch.autograd.grad(call().sum(), w)[0] if not reentrant else grad_by_backward(call, w))
+    torch.testing.assert_close(*gradients)
+
+
+def grad_by_backward(call, w):
+    w.grad = None
+    call().sum().backward()
+    return w.grad
+
+
+# Layouts, devices, transforms
+
+
+@pytest.mark.parametrize("function", [d.dropout, d.classic_dropout])
+@pytest.mark.parametrize("shape", [(2, 3, 4, 4), (2, 3, 2, 4, 4)])
+def test_channels_last_stays_so(function, shape):
+    last = torch.channels_last if len(shape) == 4 else torch.channels_last_3d
+    x = torch.randn(shape).to(memory_format=last)
+    assert function(x, 0.5).stride() == x.stride() and function(x, 0.5, False).stride() == x.stride()
+    t = torch.randn(4, 6).t()
+    assert function(t, 0.5).stride() == t.stride()
+
+
+def test_the_rate_is_shown():
+    parts = [
+        d.Dropout(0.3),
+        d.VariationalDropout(0.3),
+        d.EmbeddingDropout(nn.Embedding(3, 2), 0.3),
+        d.WeightDropLSTM(3, 2, p=0.3),
+    ]
+    assert all("p=0.3" in repr(part) for part in parts)
+
+
+def test_one_mask_a_sequence_of_a_packed_batch():
+    packed = rnn.pack_sequence([torch.ones(2, 40), torch.ones(4, 40), torch.ones(3, 40)], enforce_sorted=False)
+    layer = d.VariationalDropout(0.5)
+    out, lengths = rnn.pad_packed_sequence(layer(packed), batch_first=True)
+    for row, length in zip(out, lengths, strict=True):
+        assert set(row[0].tolist()) == {0.0, 2.0}
+        assert all(torch.equal(row[0], row[t]) for t in range(int(length)))
+    assert not torch.equal(out[0, 0], out[1, 0])
+    assert torch.equal(layer.eval()(packed).data, packed.data)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("per_sequence", [False, True])
+def test_embedding_dropout_where_no_value_can_be_seen(per_sequence):
+    tokens = torch.tensor([[1, 2, 1], [3, 4, 0]])
+    layer = d.EmbeddingDropout(nn.Embedding(5, 3), 0.5, per_sequence=per_sequence)
+    with torch.device("meta"):
+        meta = d.EmbeddingDropout(nn.Embedding(5, 3), 0.5, per_sequence=per_sequence)
+    assert meta(tokens.to("meta")).shape == (2, 3, 3)
+    compiled = torch.compile(layer, fullgraph=True, backend="eager")(tokens)
+    assert torch.equal(compiled[0, 0] == 0, compiled[0, 2] == 0)  # the same word
+    if not per_sequence:
+        assert torch.func.vmap(layer, randomness="different")(tokens).shape == (2, 3, 3)
+
+
+def test_a_kept_entry_has_the_probability_that_was_asked_for():
+    """1 − 10⁻⁸ is 1 in float32, where no entry would ever be dropped: the draw is in float64, seen by what it is drawn from."""
+    drawn = []
+
+    class Watch(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, function, types, args=(), kwargs=None):
+            if function is torch.bernoulli:
+                drawn.append(args[0])
+            return function(*args, **(kwargs or {}))
+
+    with Watch():
+        d.keep_mask((3,), 1e-8)
+    assert drawn[0].dtype is torch.float64 and (drawn[0] == 1 - 1e-8).all()

@@ -412,3 +412,86 @@ def test_on_a_gpu():
     assert passes_chi_square(counts, logits.cpu().double().softmax(-1))
     assert sample_gumbel((2,), generator=generator).device.type == "cuda"
     assert gumbel_softmax(logits, 1e-3, True, generator=generator).sum().item() == 1
+
+
+# A temperature for each row; log y; where no value can be seen
+
+
+def test_a_temperature_for_each_row():
+    logits, tau = torch.randn(3, 4), torch.tensor([[0.1], [1.0], [10.0]])
+    g = lambda: torch.Generator().manual_seed(2)  # noqa: E731
+    together = gumbel_softmax(logits, tau, generator=g())
+    for row, one in enumerate(tau):
+        alone = gumbel_softmax(logits, one.item(), generator=g())[row]
+        torch.testing.assert_close(together[row], alone)
+    columns = gumbel_softmax(logits.T, tau.T, dim=0, generator=g())
+    torch.testing.assert_close(columns.T, together)
+    grad = torch.autograd.grad(gumbel_softmax(logits, tau.requires_grad_()).square().sum(), tau)[0]
+    assert grad.shape == tau.shape and torch.isfinite(grad).all()
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    "bad", [torch.tensor([[0.0], [1.0], [1.0]]), torch.tensor([[-1.0], [1.0], [1.0]]), torch.ones(2, 1)]
+)
+def test_a_bad_temperature_for_a_row_is_refused(bad):
+    with pytest.raises(ValueError, match=r"^tau "):
+        gumbel_softmax(torch.zeros(3, 4), bad)
+    with pytest.raises(TypeError, match=r"^tau "):
+        gumbel_softmax(torch.zeros(3, 4), torch.ones(3, 1, dtype=torch.int64))
+
+
+def test_the_logarithm_of_a_sample_is_its_logarithm():
+    logits = torch.randn(5, 4)
+    y, log_y = (
+        gumbel_softmax(logits, 0.7, log=log, generator=torch.Generator().manual_seed(0)) for log in (False, True)
+    )
+    torch.testing.assert_close(log_y, y.log())
+    with pytest.raises(ValueError, match="log is True with hard"):
+        gumbel_softmax(logits, hard=True, log=True)
+
+
+@pytest.mark.parametrize("tau", [1.0, 0.1, 0.03, 0.01])
+def test_the_density_of_our_own_samples_is_that_of_float64(tau):
+    """In float32 most entries of a cold sample are 0; their logarithms are not."""
+    logits = torch.randn(200, 5, generator=torch.Generator().manual_seed(1))
+    log_y = gumbel_softmax(logits, tau, log=True, generator=torch.Generator().manual_seed(3))
+    found, exact = (
+        log_density(log_y, logits, tau, log=True),
+        log_density(log_y.double(), logits.double(), tau, log=True),
+    )
+    assert torch.isfinite(found).all()
+    torch.testing.assert_close(found.double(), exact, rtol=1e-4, atol=1e-2)
+    y = gumbel_softmax(logits, tau, generator=torch.Generator().manual_seed(3)).requires_grad_()
+    rounded = log_density(y, logits, tau)
+    assert torch.isfinite(rounded).all()
+    assert not torch.autograd.grad(rounded.sum(), y)[0].isnan().any()  # 1/y of the smallest y is no number of float32
+    if tau == 1.0:
+        torch.testing.assert_close(rounded, found, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("tau", [1.0, 0.1])
+def test_the_density_in_half_precision_is_finite(dtype, tau):
+    logits = torch.tensor([[0.0, 8.0, -8.0], [1.0, 1.0, 1.0]], dtype=dtype)
+    y = gumbel_softmax(logits, tau, generator=torch.Generator().manual_seed(0))
+    assert torch.isfinite(log_density(y, logits, tau)).all()
+    assert torch.isfinite(kl_uniform(logits)).all()
+
+
+def test_a_y_that_is_none_is_refused():
+    for y, log in (([[0.5, 1.5]], False), ([[-0.1, 1.1]], False), ([[0.1, -1.0]], True)):
+        with pytest.raises(ValueError, match=r"^y holds"):
+            log_density(torch.tensor(y), torch.zeros(1, 2), 1.0, log=log)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_where_no_value_can_be_seen():
+    logits = torch.randn(3, 4)
+    assert gumbel_softmax(logits.to("meta"), hard=True).shape == (3, 4)
+    rows = torch.func.vmap(lambda z: gumbel_softmax(z, 0.5), randomness="different")(logits)
+    torch.testing.assert_close(rows.sum(-1), torch.ones(3))
+    assert not torch.equal(*torch.func.vmap(gumbel_softmax, randomness="different")(torch.zeros(2, 4)))
+    assert torch.func.vmap(gumbel_max, randomness="different")(logits).shape == (3,)
+    y = torch.compile(lambda z: gumbel_softmax(z, 0.5), fullgraph=True, backend="eager")(logits)
+    torch.testing.assert_close(y.sum(-1), torch.ones(3))

@@ -430,3 +430,27 @@ def test_bad_numbers_are_named(name, call, values, unchecked):
     for value in ("much", True, None):
         with pytest.raises(TypeError, match=f"^{name} is {value!r}; it must be a number"):
             call(value)
+
+
+@pytest.mark.parametrize("limit", [1e-3, 1.0, 1e30, math.inf, torch.tensor(0.5), torch.tensor(math.inf)])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("rows", [[[0.0, 0.0]], [[0.0, 0.0], [3.0, 4.0]], [[1e-7, 1e-7], [0.0, 6e4]]])
+def test_the_gradient_of_max_norm_is_finite(rows, dtype, limit):
+    """A row of zeros, a limit of ∞, entries near the ends of float16: as in float64."""
+    w = torch.tensor(rows, dtype=dtype, requires_grad=True)
+    wide = w.detach().double().requires_grad_()
+    found, exact = max_norm(w, limit), max_norm(wide, limit)
+    torch.testing.assert_close(found.double(), exact, rtol=2e-2, atol=1e-6)
+    (gradient,), (expected,) = (
+        torch.autograd.grad((y * torch.tensor([1.0, 2.0])).sum(), x) for y, x in ((found, w), (exact, wide))
+    )
+    torch.testing.assert_close(gradient.double(), expected, rtol=3e-2, atol=1e-6)
+
+
+def test_max_norm_scales_by_the_length_and_not_by_less():
+    """Without its clamp at 1 a row of zeros would be divided by its length, 0."""
+    w = torch.zeros(2, 3, dtype=torch.float64)
+    w[1] = torch.tensor([3.0, 0.0, 4.0])
+    limited = max_norm(w, 1e-300)
+    assert torch.isfinite(limited).all() and not limited[0].any()
+    torch.testing.assert_close(max_norm(w, 2.5)[1], w[1] / 2)

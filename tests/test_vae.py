@@ -422,3 +422,47 @@ def test_every_public_callable_is_in_the_table_of_bad_input():
     module = inspect.getsource(inspect.getmodule(test_bad_input_is_named))
     table = module[module.index("# -- bad input") : module.index("def test_bad_input_is_named")]
     assert [name for name in tiedlib.vae.__all__ if f"{name}(" not in table] == []
+
+
+# Half precision, no axes, and data that is no data
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_log_weights_in_half_precision(dtype):
+    """z² of 300 is 9e4, more than float16 holds; the logarithm of a weight is not."""
+
+    class Far:
+        def encode(self, x):
+            return torch.full((2, 3), 300.0, dtype=dtype), torch.full((2, 3), 4.0, dtype=dtype)
+
+        def log_likelihood(self, x, z):
+            assert z.dtype is dtype
+            return torch.zeros(z.shape[:-1])
+
+    found = log_weights(Far(), torch.zeros(2, 4, dtype=dtype), samples=5)
+    assert torch.isfinite(found).all() and (found < -1e5).all()
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_one_number_is_a_law_of_one_dimension():
+    found = kl_standard_normal(torch.tensor(1.0), torch.tensor(0.5))
+    torch.testing.assert_close(found, kl_standard_normal(torch.tensor([1.0]), torch.tensor([0.5])))
+    assert reparameterize(torch.tensor(1.0), torch.tensor(-50.0)).item() == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (0.0, 255.0), (0.0, 1.01), (float("nan"), 1.0)])
+def test_pixels_outside_of_0_and_1_are_refused_before_anything_else(low, high):
+    x = torch.tensor([[low, high, 0.5, 0.0]])
+    model = VAE(4, 3, 2)
+    for call in (
+        lambda: elbo(model, x),
+        lambda: model(x),
+        lambda: log_weights(model, x, samples=2),
+        lambda: model.log_likelihood(x, torch.zeros(1, 2)),
+    ):
+        with pytest.raises(
+            ValueError, match=r"^x holds .* for likelihood='bernoulli' its entries must lie in \[0, 1\]"
+        ):
+            call()
+    if not math.isnan(low):
+        assert torch.isfinite(elbo(VAE(4, 3, 2, likelihood="gaussian"), x)).all()

@@ -4,6 +4,7 @@ A value is looked at, never changed. `ValueError` is for a value outside its ran
 """
 
 import math
+import sys
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["choice", "floating", "is_zero", "number", "whole", "whole_numbers"]
+__all__ = ["choice", "floating", "holds", "is_zero", "number", "replayable", "whole", "whole_numbers"]
 
 _RULES = {
     "finite": lambda v: math.isfinite(v),
@@ -33,6 +34,30 @@ def number(name: str, value: Any, rule: str = "finite") -> None:
         raise TypeError(f"{name} is {value!r}; it must be a number")
     if not _RULES[rule](float(value)):
         raise ValueError(f"{name} is {value}; it must be {rule}")
+
+
+def holds(condition: Tensor) -> bool:
+    """Whether a condition, a tensor of one truth value, holds as far as it can be seen: on the meta device, inside
+    `torch.func.vmap`, and while torch compiles or exports no value can be looked at, and it is taken to hold."""
+    if condition.is_meta or torch.compiler.is_compiling():
+        return True
+    try:
+        return bool(condition)
+    except RuntimeError:
+        return True
+
+
+def replayable(generator: torch.Generator | None) -> None:
+    """Refuse a generator of the caller's own inside `torch.utils.checkpoint`, which runs a function twice: it puts torch's own
+    generators back in between, but no other, so that the second run would draw other numbers and the gradient be another's."""
+    frame = sys._getframe(1) if generator is not None and not torch.compiler.is_compiling() else None
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "torch.utils.checkpoint":
+            raise RuntimeError(
+                f"generator is {generator}; inside torch.utils.checkpoint it must be None: what is computed again there would "
+                "draw other numbers. torch's own generators are put back"
+            )
+        frame = frame.f_back
 
 
 def is_zero(value: Any) -> bool:

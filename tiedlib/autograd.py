@@ -13,6 +13,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tiedlib import arguments
+
 __all__ = ["Node", "backpropagate", "cross_entropy"]
 
 
@@ -25,7 +27,7 @@ class Node:
     requires_grad  whether a leaf wants its gradient; a computed node wants it where a parent does
     grad           of a leaf: the sum of all gradients handed to it so far, None before the first (as in torch)
 
-    Operators: + − * / @ and unary minus, with tensors and numbers too; shapes broadcast as in torch. Raises TypeError for a
+    Operators: + − * / @ ** and unary minus, with tensors and numbers too; shapes broadcast as in torch. Raises TypeError for a
     value that is no tensor of floating type, ValueError for shapes that do not fit.
     """
 
@@ -58,6 +60,14 @@ class Node:
         a, b = _pair("/", self, other)
         v = a.value / b.value
         return Node(v, (a, b), lambda g: (_fold(g / b.value, a), _fold(-g * v / b.value, b)))
+
+    def __pow__(self, exponent: int | float) -> Node:
+        """uᶜ for a number c = exponent: ū = v̄ · c uᶜ⁻¹."""
+        arguments.number("exponent", exponent)
+        u = self.value
+        return Node(
+            u**exponent, (self,), lambda g: (g * exponent * u ** (exponent - 1) if exponent else torch.zeros_like(g),)
+        )
 
     def __matmul__(self, other: Any) -> Node:
         """A B for matrices: Ā = C̄ Bᵀ and B̄ = Aᵀ C̄, for C = A B."""

@@ -15,17 +15,20 @@ no number or tensors that are not floating point. A dropped entry is 0 and has g
 
 from __future__ import annotations
 
+import copy
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
-from torch.func import functional_call
+from torch.nn.utils.rnn import PackedSequence
 
 from tiedlib import arguments
+from tiedlib._trees import leaves, mapped
 
 __all__ = [
     *("Dropout", "EmbeddingDropout", "VariationalDropout", "WeightDropLSTM", "apply_mask", "classic_dropout"),
@@ -41,6 +44,7 @@ def keep_mask(
 ) -> Bool[Tensor, "*shape"]:
     """m with independent entries, True (kept) with probability 1 − p. device: the generator's, or torch's default, if None."""
     arguments.number("p", p, "in [0, 1)")
+    arguments.replayable(generator)
     if device is None:
         device = torch.get_default_device() if generator is None else generator.device
     wide = torch.float32 if torch.device(device).type == "mps" else torch.float64  # 1 − p must keep its digits
@@ -54,7 +58,14 @@ def apply_mask(x: Array, keep: Bool[Tensor, "*mask"], p: Rate) -> Array:
     arguments.floating(x=x)
     if keep.dim() > x.dim() or any(a not in (1, b) for a, b in zip(keep.shape[::-1], x.shape[::-1], strict=False)):
         raise ValueError(f"keep has shape {tuple(keep.shape)} and x {tuple(x.shape)}; it must broadcast to that")
-    return (x / (1 - p)).to(x.dtype).masked_fill(~keep, 0.0)
+    return _masked((x / (1 - p)).to(x.dtype), keep)
+
+
+def _masked(x: Tensor, keep: Tensor) -> Tensor:
+    """m ⊙ x, 0 where m is also for an infinite x; the result lies in memory as x does (channels last, say)."""
+    if x.is_contiguous():
+        return x.masked_fill(~keep, 0.0)
+    return torch.where(torch.ones_like(x, dtype=torch.bool) & keep, x, 0.0)
 
 
 def dropout(
@@ -87,7 +98,7 @@ def classic_dropout(x: Array, p: Rate, training: bool = True, generator: Generat
     arguments.floating(x=x)
     if not training:
         return (x * (1 - p)).to(x.dtype)
-    return x.masked_fill(~keep_mask(x.shape, p, generator=generator, device=x.device), 0.0)
+    return _masked(x, keep_mask(x.shape, p, generator=generator, device=x.device))
 
 
 def drop_connect(
@@ -126,7 +137,7 @@ def embedding_dropout(
     arguments.number("p", p, "in [0, 1)")
     arguments.whole_numbers(tokens=tokens)
     arguments.floating(weight=weight)
-    if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < len(weight):
+    if tokens.numel() and not arguments.holds(((tokens >= 0) & (tokens < len(weight))).all()):
         raise ValueError(f"tokens holds {int(tokens.min())} … {int(tokens.max())}; words are 0 … {len(weight) - 1}")
     if per_sequence and tokens.dim() != 2:
         raise ValueError(f"tokens has shape {tuple(tokens.shape)}; with per_sequence it must be (batch, time)")
@@ -166,28 +177,72 @@ def masked_lstm(
     return torch.stack(outputs, 1) if outputs else x.new_zeros(len(x), 0, lstm.hidden_size)
 
 
-def monte_carlo(model: nn.Module, *inputs: Any, samples: int = 100) -> Float[Tensor, "samples *out"]:  # noqa: UP037
-    """Outputs of `samples` passes with fresh masks: dropout is on, every other module is in evaluation mode.
+def monte_carlo(model: nn.Module, *inputs: Any, samples: int = 100) -> Any:
+    """Outputs of `samples` passes with fresh masks, (samples, *out): dropout is on, every other module is in evaluation mode.
 
     The mean over the first axis is the average over the networks that masks cut out (Gal & Ghahramani 2016, arXiv:1506.02142,
-    section 4). No gradient; modes are put back. torch's dropout modules count too, but the option dropout of nn.LSTM does not.
-    Raises ValueError for samples < 1, or a model without dropout, whose samples would all be equal.
+    section 4). No gradient; modes are put back. Of an output of several tensors, in tuples or dicts, each is stacked. Dropout
+    is what torch's modules of that name do, what nn.MultiheadAttention, nn.LSTM, nn.GRU and nn.RNN do between layers, and what
+    a module with a number `dropout` does; torch's fast path for encoders, which leaves it out, is off meanwhile.
+    Raises ValueError for samples < 1, or a model without such a module or where none of them drew a mask, so that all samples
+    would be equal.
     """
     arguments.whole("samples", samples)
-    kinds = (Dropout, WeightDropLSTM, nn.modules.dropout._DropoutNd)
     modes = [(module, module.training) for module in model.modules()]
-    if not any(isinstance(module, kinds) for module, _ in modes):
+    if not any(_drops(module) for module, _ in modes):
         raise ValueError(
-            f"model is a {type(model).__name__} without a dropout module; there is nothing to average over"
+            f"model is a {type(model).__name__} without a dropout module of a rate above 0; there is nothing to average over"
         )
+    generators = [g for module, _ in modes if isinstance(g := getattr(module, "generator", None), Generator)]
+    with _without_fast_path(), torch.no_grad():
+        try:
+            for module, _ in modes:
+                module.training = _drops(module)
+            before = _random_states(generators)
+            outputs = [model(*inputs) for _ in range(samples)]
+        finally:
+            for module, mode in modes:
+                module.training = mode
+    if before == _random_states(generators):
+        raise ValueError(
+            f"model is a {type(model).__name__} whose dropout modules drew no mask; there is nothing to average over"
+        )
+    columns = zip(*([leaf for leaf in leaves(one) if isinstance(leaf, Tensor)] for one in outputs), strict=True)
+    return mapped(lambda _: torch.stack(next(columns)), outputs[0])
+
+
+_RECURRENT = (nn.RNN, nn.LSTM, nn.GRU)
+_TORCHS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
+
+
+def _drops(module: nn.Module) -> bool:
+    if isinstance(module, (Dropout, WeightDropLSTM, *_TORCHS)):
+        return bool(module.p)
+    if isinstance(module, _RECURRENT) and module.num_layers == 1:  # torch's acts between layers
+        return False
+    rate = getattr(module, "dropout", 0.0)
+    return isinstance(rate, float) and 0 < rate < 1
+
+
+@contextmanager
+def _without_fast_path() -> Iterator[None]:
+    """nn.TransformerEncoder in evaluation mode calls one fused kernel, which knows no dropout."""
+    switch = getattr(torch.backends, "mha", None)
+    before = switch.get_fastpath_enabled() if switch else True
     try:
-        for module, _ in modes:
-            module.training = isinstance(module, kinds)
-        with torch.no_grad():
-            return torch.stack([model(*inputs) for _ in range(samples)])
+        if switch:
+            switch.set_fastpath_enabled(False)
+        yield
     finally:
-        for module, mode in modes:
-            module.training = mode
+        if switch:
+            switch.set_fastpath_enabled(before)
+
+
+def _random_states(generators: Iterable[Generator]) -> list[bytes]:
+    """Where every generator stands that a mask may be drawn from."""
+    states = [torch.get_rng_state(), *(g.get_state() for g in generators)]
+    states += torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    return [bytes(state.cpu().numpy()) for state in states]
 
 
 def every_mask(n: int, p: float) -> tuple[Bool[Tensor, "masks n"], Float[Tensor, " masks"]]:
@@ -209,6 +264,9 @@ class Dropout(nn.Module):
         arguments.number("p", p, "in [0, 1)")
         self.p, self.generator = p, generator
 
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
+
     def forward(self, x: Array) -> Array:
         return dropout(x, self.p, self.training, self.generator)
 
@@ -216,17 +274,29 @@ class Dropout(nn.Module):
 class VariationalDropout(Dropout):
     """One mask a sequence: `dropout` of (batch, time, features) with the same mask at every step, another for each sequence.
 
-    Gal & Ghahramani 2016, section 4. batch_first=False takes (time, batch, features). ValueError where x has no three axes.
+    Gal & Ghahramani 2016, section 4. batch_first=False takes (time, batch, features). A PackedSequence is taken and given.
+    ValueError where x has no three axes.
     """
 
     def __init__(self, p: float | int = 0.5, *, batch_first: bool = True, generator: Generator | None = None) -> None:
         super().__init__(p, generator=generator)
         self.batch_first = batch_first
 
-    def forward(self, x: Array) -> Array:
+    def extra_repr(self) -> str:
+        return f"p={self.p}, batch_first={self.batch_first}"
+
+    def forward(self, x: Any) -> Any:
+        if isinstance(x, PackedSequence):
+            return self._packed(x)
         if x.dim() != 3:
             raise ValueError(f"x has shape {tuple(x.shape)}; it must have three axes: batch, time, features")
         return dropout(x, self.p, self.training, self.generator, shared=(1 if self.batch_first else 0,))
+
+    def _packed(self, x: PackedSequence) -> PackedSequence:
+        """Step t holds a row for each of the batch_sizes[t] longest sequences, always in the same order."""
+        masks = dropout(x.data.new_ones(int(x.batch_sizes[0]), x.data.shape[1]), self.p, self.training, self.generator)
+        rows = torch.cat([torch.arange(int(size)) for size in x.batch_sizes]).to(x.data.device)
+        return x._replace(data=apply_mask(x.data, masks[rows] != 0, self.p if self.training else 0))
 
 
 class EmbeddingDropout(Dropout):
@@ -244,22 +314,14 @@ class EmbeddingDropout(Dropout):
             raise TypeError(f"embedding is a {type(embedding).__name__}; it must be an nn.Embedding")
         self.embedding, self.per_sequence = embedding, per_sequence
 
+    def extra_repr(self) -> str:
+        return f"p={self.p}, per_sequence={self.per_sequence}"
+
     def forward(self, tokens: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch dim"]:
         ones = self.embedding.weight.new_ones(self.embedding.num_embeddings, 1)
         how = (self.p, self.training, self.generator)
         kept = embedding_dropout(tokens, ones, *how, per_sequence=self.per_sequence) != 0
         return apply_mask(self.embedding(tokens), kept, self.p if self.training else 0)
-
-
-class _Plain(nn.Module):
-    """nn.LSTM's own forward of a subclass, as a module, so that `functional_call` can exchange weights for one pass."""
-
-    def __init__(self, lstm: nn.LSTM) -> None:
-        super().__init__()
-        self.lstm = lstm
-
-    def forward(self, *args: Any) -> Any:
-        return nn.LSTM.forward(self.lstm, *args)
 
 
 class WeightDropLSTM(nn.LSTM):
@@ -283,9 +345,25 @@ class WeightDropLSTM(nn.LSTM):
     def forward(self, input: Any, hx: Any = None) -> Any:
         if not self.training or self.p == 0:
             return super().forward(input, hx)
-        raw = {name: w for name, w in self.named_parameters() if name.startswith("weight_hh")}
-        dropped = {f"lstm.{name}": dropout(w, self.p, True, self.generator) for name, w in raw.items()}
-        try:
-            return functional_call(_Plain(self), dropped, (input, hx))
-        finally:
-            self._init_flat_weights()  # torch's list of weights: the raw ones again; no pass leaves its graph behind
+        # A plain nn.LSTM with masked tensors for weights, for this pass alone: what others read of this module never changes.
+        pass_ = nn.LSTM.__new__(nn.LSTM)
+        pass_.__dict__.update({k: copy.copy(v) if isinstance(v, (dict, list)) else v for k, v in self.__dict__.items()})
+        for name in self._weight_names():
+            weight = getattr(self, name)  # a Parameter, or what weight_norm, a parametrization, a replica have there
+            if name.startswith("weight_hh"):
+                weight = dropout(weight, self.p, True, self.generator)
+            if not isinstance(weight, nn.Parameter):
+                if name in pass_._parameters:
+                    delattr(pass_, name)
+                setattr(pass_, name, weight)  # so torch's own list of the weights learns of it
+        return pass_.forward(input, hx)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, p={self.p}"
+
+    def _weight_names(self) -> Iterator[str]:
+        kinds = ["weight_ih", "weight_hh", *(["bias_ih", "bias_hh"] if self.bias else [])]
+        kinds += ["weight_hr"] if self.proj_size else []
+        for layer in range(self.num_layers):
+            for direction in ("", "_reverse")[: 1 + self.bidirectional]:
+                yield from (f"{kind}_l{layer}{direction}" for kind in kinds)

@@ -34,6 +34,9 @@ __all__ = [
 ]
 
 
+Temperature = float | Float[Tensor, "..."]
+
+
 def gumbel_log_density(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """log f(x) = −x − e^{−x}: the standard Gumbel law, location 0, scale 1, x any real number."""
     arguments.floating(x=x)
@@ -64,6 +67,7 @@ def sample_gumbel(
         raise ValueError(f"shape is {tuple(shape)}; every size must be at least 0")
     if not dtype.is_floating_point:
         raise TypeError(f"dtype is {dtype}; the noise is real, it must be a floating-point type")
+    arguments.replayable(generator)
     if device is None:
         device = torch.get_default_device() if generator is None else generator.device
     uniform = torch.rand(tuple(shape), generator=generator, dtype=_widest(torch.device(device)), device=device)
@@ -84,23 +88,26 @@ def gumbel_max(
 
 
 def relax(
-    scores: Float[Tensor, "*shape"], tau: float = 1.0, hard: bool = False, dim: int = -1
+    scores: Float[Tensor, "*shape"], tau: Temperature = 1.0, hard: bool = False, dim: int = -1, *, log: bool = False
 ) -> Float[Tensor, "*shape"]:
     """y = softmax(s / τ) along `dim`, in place of onehot(argmax s),   s = scores, τ = tau > 0.
 
     hard=True is the straight-through variant: the value is onehot(argmax s) exactly, the gradient is that of y
-    (Jang et al. 2016, section 2.2). The maximum is taken off before dividing, so that no s and no τ overflows; half
-    precision is computed in float32. Raises as `gumbel_softmax`.
+    (Jang et al. 2016, section 2.2). log=True gives log y, also where y itself is too small to be held. τ is a number, or a
+    tensor that broadcasts to s, such as one temperature for each row. The maximum is taken off before dividing, so that no s
+    and no τ overflows; half precision is computed in float32. Raises as `gumbel_softmax`.
     """
     _check_logits(scores, dim, "scores")
     wide = scores.to(torch.promote_types(scores.dtype, torch.float32))
-    limits = torch.finfo(wide.dtype)
-    arguments.number("tau", tau, "positive and finite")
-    if not limits.tiny <= tau <= limits.max:
-        raise ValueError(
-            f"tau is {tau}; the temperature must lie in {limits.tiny:.0e} … {limits.max:.0e}, or {wide.dtype} cannot divide by it"
-        )
-    y = torch.softmax((wide - wide.amax(dim, keepdim=True).detach()) / tau, dim)
+    _check_tau(tau, wide)
+    if hard and log:
+        raise ValueError("log is True with hard; the logarithm of a one-hot vector is -inf in all places but one")
+    if isinstance(tau, Tensor):
+        tau = tau.to(wide.dtype)
+    below = (wide - wide.amax(dim, keepdim=True).detach()) / tau
+    if log:
+        return torch.log_softmax(below, dim).to(scores.dtype)
+    y = torch.softmax(below, dim)
     if hard:
         onehot = torch.zeros_like(y).scatter(dim, wide.argmax(dim, keepdim=True), 1.0)
         y = onehot + (y - y.detach())  # the bracket is exactly 0
@@ -109,33 +116,40 @@ def relax(
 
 def gumbel_softmax(
     logits: Float[Tensor, "*shape"],
-    tau: float = 1.0,
+    tau: Temperature = 1.0,
     hard: bool = False,
     dim: int = -1,
     *,
     generator: torch.Generator | None = None,
+    log: bool = False,
 ) -> Float[Tensor, "*shape"]:
     """y = softmax((z + G) / τ),   G independent standard Gumbel: a point of the simplex whose largest entry has the law π.
 
     Jang et al. 2016, equation 2; arguments as in torch.nn.functional.gumbel_softmax. τ = tau → 0 gives onehot vectors,
-    τ → ∞ the centre (1/K, …, 1/K); E[y] ≠ π between. hard=True: see `relax`. The same generator state gives the
-    same category here and in `gumbel_max`. Raises TypeError for logits that are not floating point, ValueError for tau ≤ 0
-    or not finite, a dim that logits has not, and rows as in `gumbel_max`.
+    τ → ∞ the centre (1/K, …, 1/K); E[y] ≠ π between. hard=True, log=True, a tensor for tau: see `relax`. The same generator
+    state gives the same category here and in `gumbel_max`. Raises TypeError for logits that are not floating point, ValueError
+    for tau ≤ 0 or not finite, a dim that logits has not, and rows as in `gumbel_max`.
     """
     _check_logits(logits, dim)
     last = logits.movedim(dim, -1)  # so that the noise falls as in gumbel_max
-    return relax(_perturbed(last, generator), tau, hard).to(logits.dtype).movedim(-1, dim)
+    if isinstance(tau, Tensor) and tau.dim():
+        _check_tau(tau, logits)
+        tau = tau.expand(logits.shape).movedim(dim, -1)
+    return relax(_perturbed(last, generator), tau, hard, log=log).to(logits.dtype).movedim(-1, dim)
 
 
 def log_density(
-    y: Float[Tensor, "*batch classes"], logits: Float[Tensor, "#*batch classes"], tau: float
+    y: Float[Tensor, "*batch classes"], logits: Float[Tensor, "#*batch classes"], tau: float, *, log: bool = False
 ) -> Float[Tensor, "*batch"]:
     """log p(y) of the Gumbel-softmax law inside the simplex, with α = exp(z):
 
         log (K−1)! + (K−1) log τ + Σ_k (z_k − (τ+1) log y_k) − K log Σ_k α_k y_k^{−τ}
 
-    Maddison et al. 2016, definition 1. A density over y_1 … y_{K−1}; every y_k must be > 0. Raises ValueError for
-    tau ≤ 0 or not finite and for unequal numbers of categories.
+    Maddison et al. 2016, definition 1. A density over y_1 … y_{K−1}, which needs every y_k > 0. At a low temperature most
+    y_k are too small for their type: draw log y, `gumbel_softmax(…, log=True)`, and give that with log=True. Without, a y_k
+    that was rounded to 0 counts as the smallest number of its type, and the result is near the truth only. Half precision is
+    computed in float32 and comes back as float32. Raises ValueError for tau ≤ 0 or not finite, a y outside [0, 1], and
+    unequal numbers of categories.
     """
     arguments.number("tau", tau, "positive and finite")
     _check_logits(y, -1, "y")
@@ -143,9 +157,15 @@ def log_density(
     lead = zip(y.shape[-2::-1], logits.shape[-2::-1], strict=False)
     if y.shape[-1] != logits.shape[-1] or any(b not in (1, a) for a, b in lead):
         raise ValueError(f"y has shape {tuple(y.shape)} and logits {tuple(logits.shape)}; logits must broadcast to y")
-    k, log_y = y.shape[-1], y.log()
-    single = (logits - (tau + 1) * log_y).sum(-1)
-    return math.lgamma(k) + (k - 1) * math.log(tau) + single - k * torch.logsumexp(logits - tau * log_y, -1)
+    if not arguments.holds((y <= 0).all() if log else ((y >= 0) & (y <= 1)).all()):
+        rule = "not exceed 0, with log=True" if log else "lie in [0, 1]; for log y, say log=True"
+        raise ValueError(f"y holds {float(y.min())} … {float(y.max())}; its entries must {rule}")
+    k, limits = y.shape[-1], torch.finfo(y.dtype)
+    y, z = (t.to(torch.promote_types(t.dtype, torch.float32)) for t in (y, logits))
+    smallest = math.log(limits.tiny) + math.log(limits.eps)
+    log_y = y if log else torch.where(y > 0, torch.where(y > 0, y, 1.0).log(), smallest)
+    single = (z - (tau + 1) * log_y).sum(-1)
+    return math.lgamma(k) + (k - 1) * math.log(tau) + single - k * torch.logsumexp(z - tau * log_y, -1)
 
 
 def kl_uniform(logits: Float[Tensor, "*batch classes"]) -> Float[Tensor, "*batch"]:
@@ -223,13 +243,33 @@ def _widest(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no float64
 
 
+def _check_tau(tau: Temperature, scores: Tensor) -> None:
+    arguments.number("tau", tau, "positive and finite")
+    limits = torch.finfo(torch.promote_types(scores.dtype, torch.float32))
+    if isinstance(tau, Tensor):
+        arguments.floating(tau=tau)
+        if tau.dim() > scores.dim() or any(
+            a not in (1, b) for a, b in zip(tau.shape[::-1], scores.shape[::-1], strict=False)
+        ):
+            raise ValueError(
+                f"tau has shape {tuple(tau.shape)} and the scores {tuple(scores.shape)}; it must broadcast to them"
+            )
+        fine = arguments.holds(((tau >= limits.tiny) & (tau <= limits.max)).all())
+    else:
+        fine = limits.tiny <= tau <= limits.max
+    if not fine:
+        raise ValueError(
+            f"tau is {tau}; the temperature must lie in {limits.tiny:.0e} … {limits.max:.0e}, or it cannot divide"
+        )
+
+
 def _check_logits(logits: Tensor, dim: int, name: str = "logits") -> None:
     arguments.floating(**{name: logits})
     if not -logits.dim() <= dim < logits.dim():
         raise ValueError(f"dim is {dim}; {name} has shape {tuple(logits.shape)}, and dim must name one of its axes")
     if logits.shape[dim] == 0:
         raise ValueError(f"{name} has shape {tuple(logits.shape)}; there must be at least one category along dim {dim}")
-    if not torch.isfinite(logits.detach().amax(dim)).all():
+    if not arguments.holds(torch.isfinite(logits.detach().amax(dim)).all()):
         raise ValueError(
             f"{name} has a row with NaN, with +inf, or with nothing but -inf; its largest value must be finite"
         )

@@ -187,10 +187,11 @@ def carried_moments(
 
         y_1 = W_1 x,    y_{l+1} = W_{l+1} f(y_l)              ∂L/∂y_l = f′(y_l) ⊙ W_{l+1}ᵀ ∂L/∂y_{l+1}
 
-    Means over batch and units. grad is ∂L/∂y_L (default: all ones, made of L = Σ y_L). NaN for an empty batch. Raises
-    ValueError where a matrix does not fit what it is given.
+    Means over batch and units; float16 and bfloat16 are computed in float32. grad is ∂L/∂y_L (default: all ones, made of
+    L = Σ y_L). NaN for an empty batch. Raises ValueError where a matrix does not fit what it is given.
     """
     arguments.floating(x=x)
+    weights, x, grad = [_wide(w) for w in weights], _wide(x), None if grad is None else _wide(grad)
     ys, slopes, h = [], [], x
     for k, w in enumerate(weights):
         if w.shape[1] != h.shape[1]:
@@ -206,6 +207,11 @@ def carried_moments(
     for w, slope in zip(reversed(weights[1:]), reversed(slopes[:-1]), strict=True):
         deltas.append(slope * (deltas[-1] @ w))
     return torch.stack([y.square().mean() for y in ys]), torch.stack([d.square().mean() for d in reversed(deltas)])
+
+
+def _wide(x: Tensor) -> Tensor:
+    """A square of 256 is too large for float16."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
 def _with_slope(f: Nonlinearity, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -142,6 +142,8 @@ def _run(
                 torch.mul(linear(g, v.t()), rows, out=d_h[at])
             del g  # before the next block's logits are made
         loss.masked_fill_(~task.kept, 0.0)
+        if task.dtype is torch.float16 and bool(loss.isnan().any()):  # a logit above 65504 may have a loss of any size
+            return _run(h, weight, bias, task._replace(dtype=torch.float32), wants, factor)
         # Where the target's probability is too small to be held: from the logits again.
         rare = loss.isposinf().nonzero().flatten()
         for part in _blocks(len(rare), len(v) * sums.itemsize, BLOCK[h.device.type]):
@@ -234,12 +236,13 @@ def _batched(outer: Tensor) -> bool:
 
 def _gradients(h: Tensor, weight: Tensor, bias: Tensor | None, task: _Task, factor: Tensor) -> list[Tensor | None]:
     """Gradients of Σ_r factor_r ℓ_r in plain operations, for all rows at once."""
-    x, v = h.to(task.dtype), weight.to(task.dtype)
-    z = F.linear(x, v, None if bias is None else bias.to(task.dtype))
-    g = torch.softmax(z, -1, dtype=torch.float32 if task.dtype in HALF else task.dtype) - task.smoothing / len(v)
+    wide = torch.float32 if task.dtype in HALF else task.dtype
+    x, v = h.to(wide), weight.to(wide)
+    z = F.linear(x, v, None if bias is None else bias.to(wide))
+    g = torch.softmax(z, -1) - task.smoothing / len(v)
     g = g - (1 - task.smoothing) * F.one_hot(task.target, len(v))
     g = g * (factor * task.kept).unsqueeze(-1)
-    return [g @ v.to(g.dtype), g.t() @ x.to(g.dtype), None if bias is None else g.sum(0)]
+    return [g @ v, g.t() @ x, None if bias is None else g.sum(0)]
 
 
 def _first_only(

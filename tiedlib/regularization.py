@@ -131,10 +131,16 @@ def max_norm(weight: Array, limit: Scalar, dim: int = 0) -> Array:
     others = [d for d in range(weight.dim()) if d != dim % weight.dim()]
     if weight.numel() == 0:
         return weight.clone()
-    size = weight.abs().amax(others, keepdim=True)
-    unit = weight / torch.where(size > 0, size, torch.ones_like(size))  # largest entry ±1: no square overflows
+    wide = _wide(weight)
+    size = wide.detach().abs().amax(others, keepdim=True)  # ‖w‖ = s ‖w/s‖ for any s, so a constant here
+    unit = wide / torch.where(size > 0, size, torch.ones_like(size))  # largest entry ±1: no square overflows
     length = torch.linalg.vector_norm(unit, dim=others, keepdim=True).clamp(min=1)  # below 1 only where all is 0
-    return torch.where(length > limit / size, (unit * (limit / length)).to(weight.dtype), weight)
+    too_long = length > limit / size
+    limit = torch.as_tensor(limit, dtype=length.dtype, device=length.device)
+    bound = torch.where(
+        too_long, limit, torch.ones_like(length)
+    )  # where nothing is to be done, not even a limit of ∞ reaches the gradient
+    return torch.where(too_long, (unit * (bound / length)).to(weight.dtype), weight)
 
 
 def max_norm_(weight: Array, limit: Scalar, dim: int = 0) -> Array:

@@ -47,6 +47,7 @@ def reparameterize(
     a logvar whose exp is not finite.
     """
     _check_gaussian(mu, logvar)
+    arguments.replayable(generator)
     epsilon = torch.randn(mu.shape, generator=generator, dtype=mu.dtype, device=mu.device)
     return mu + torch.exp(0.5 * logvar) * epsilon
 
@@ -104,8 +105,22 @@ class VAE(nn.Module):
         arguments.floating(x=x)
         if x.shape[-1] != self.features:
             raise ValueError(f"x has {x.shape[-1]} features and the model {self.features}; they must be equal")
+        self._check_bits(x)
         mu, logvar = self.encoder(x).chunk(2, dim=-1)
         return mu, logvar
+
+    def _check_bits(self, x: Tensor) -> None:
+        """On a processor alone: elsewhere, to look at a value makes the device wait."""
+        if (
+            self.likelihood == "bernoulli"
+            and x.numel()
+            and x.device.type == "cpu"
+            and not arguments.holds(((x >= 0) & (x <= 1)).all())
+        ):
+            raise ValueError(
+                f"x holds {float(x.min()):.6g} … {float(x.max()):.6g}; for likelihood='bernoulli' its entries must lie in [0, 1]: "
+                "divide grey levels by their largest value, or take likelihood='gaussian'"
+            )
 
     def decode(self, z: Float[Tensor, "*batch latent"]) -> Float[Tensor, "*batch features"]:
         """Logits of x's bits ("bernoulli") or the mean of x ("gaussian")."""
@@ -117,6 +132,7 @@ class VAE(nn.Module):
         self, x: Float[Tensor, "*batch features"], z: Float[Tensor, "*samples latent"]
     ) -> Float[Tensor, "*samples"]:
         """log p(x|z), summed over the features, in nats; z may have a dimension of samples before those of x."""
+        self._check_bits(x)
         out = _wide(self.decode(z))
         x = _wide(x).expand_as(out)
         if self.likelihood == "bernoulli":
@@ -137,7 +153,9 @@ def elbo_terms(
 ) -> tuple[Float[Tensor, "*batch"], Float[Tensor, "*batch"]]:
     """The two terms of the bound: (1/S) Σ_s log p(x|z_s) with z_s ~ q(z|x), and KL(q(z|x) ‖ N(0, I)) in closed form.
 
-    Per example, in nats; S = samples. model has encode(x) → (μ, log σ²) and log_likelihood(x, z). Raises ValueError for
+    Per example, in nats; S = samples. model is a VAE, or anything with two methods: encode(x) gives μ and log σ² for x
+    (*batch, features), both (*batch, latent); log_likelihood(x, z) gives log p(x|z), summed over the features, (samples, *batch)
+    for z (samples, *batch, latent). Raises ValueError for
     samples < 1, and as `reparameterize`.
     """
     mu, logvar = _encoded(model, x, samples)
@@ -172,10 +190,12 @@ def log_weights(
     The mean of the rows estimates the ELBO with both terms by sampling. Raises as `elbo_terms`.
     """
     mu, logvar = _encoded(model, x, samples)
+    _check_gaussian(mu, logvar)
+    dtype, mu, logvar = mu.dtype, _wide(mu), _wide(logvar)
     epsilon = reparameterize(torch.zeros_like(mu), torch.zeros_like(mu), generator=generator)
     z = mu + torch.exp(0.5 * logvar) * epsilon  # ε itself is needed: (z − μ)/σ would lose it where σ is tiny
     log_ratio = 0.5 * (epsilon.square() + logvar - z.square())  # log p(z) − log q(z|x): the constants cancel
-    return model.log_likelihood(x, z) + _wide(log_ratio).sum(-1)
+    return model.log_likelihood(x, z.to(dtype)) + log_ratio.sum(-1)
 
 
 def importance_bound(
@@ -197,10 +217,12 @@ def linear_gaussian_log_prob(
 ) -> Float[Tensor, "*batch"]:
     """log p(x) = log N(x; b, W Wᵀ + s² I) of  z ~ N(0, I),  x|z ~ N(W z + b, s² I).   Tipping & Bishop 1999.
 
-    The one decoder whose integral over z is known: W = weight, b = bias, s = scale. Raises ValueError for scale ≤ 0.
+    The one decoder whose integral over z is known: W = weight, b = bias, s = scale.
+    Half precision gives float32. Raises ValueError for scale ≤ 0.
     """
     _check_linear(x, weight, bias, scale)
-    return LowRankMultivariateNormal(bias, weight, scale**2 * torch.ones_like(bias)).log_prob(x)
+    kept, (x, weight, bias) = _wide(x).dtype, _for_inverses(x, weight, bias)
+    return LowRankMultivariateNormal(bias, weight, scale**2 * torch.ones_like(bias)).log_prob(x).to(kept)
 
 
 def linear_gaussian_posterior(
@@ -214,9 +236,10 @@ def linear_gaussian_posterior(
     The covariance does not depend on x. Raises as `linear_gaussian_log_prob`.
     """
     _check_linear(x, weight, bias, scale)
+    kept, (x, weight, bias) = _wide(x).dtype, _for_inverses(x, weight, bias)
     precision = torch.eye(weight.shape[1], dtype=weight.dtype, device=weight.device) + weight.T @ weight / scale**2
     covariance = torch.linalg.inv(precision)
-    return (x - bias) @ weight @ covariance / scale**2, covariance
+    return ((x - bias) @ weight @ covariance / scale**2).to(kept), covariance.to(kept)
 
 
 def _encoded(model: Any, x: Tensor, samples: int) -> tuple[Tensor, Tensor]:
@@ -239,6 +262,11 @@ def _wide(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
+def _for_inverses(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Half precision has no kernel for them, and its largest numbers squared leave float32 no digits for the 1 in 1 + w²."""
+    return tuple(t.double() if t.dtype in (torch.float16, torch.bfloat16) else t for t in tensors)
+
+
 def _check_linear(x: Tensor, weight: Tensor, bias: Tensor, scale: float | Tensor) -> None:
     arguments.floating(x=x, weight=weight, bias=bias)
     arguments.number("scale", float(scale.detach()) if isinstance(scale, Tensor) else scale, "positive and finite")
@@ -254,9 +282,13 @@ def _check_gaussian(mu: Tensor, logvar: Tensor) -> None:
     arguments.floating(mu=mu, logvar=logvar)
     if mu.shape != logvar.shape:
         raise ValueError(f"mu has shape {tuple(mu.shape)} and logvar {tuple(logvar.shape)}; they must be equal")
-    if logvar.numel() == 0 or logvar.device.type != "cpu":  # elsewhere, to look at a value makes the device wait
+    if (
+        logvar.numel() == 0 or logvar.device.type != "cpu" or torch.compiler.is_compiling()
+    ):  # elsewhere, to look at a value makes the device wait
         return
-    limit = math.log(torch.finfo(logvar.dtype).max / logvar.shape[-1])
+    limit = math.log(
+        torch.finfo(logvar.dtype).max / math.prod(logvar.shape[-1:])
+    )  # one number without axes is one dimension
     try:
         largest = float(logvar.detach().max())
     except RuntimeError:  # inside torch.func.vmap a value cannot be looked at
