@@ -268,6 +268,13 @@ class _Events(Iterator[Step | Epoch]):
         self._asked = True
         return next(self._events)
 
+    def close(self) -> None:
+        """End the run here."""
+        self._asked = True
+        close = getattr(self._events, "close", None)
+        if close is not None:
+            close()
+
     def __del__(self) -> None:
         if not getattr(self, "_asked", True):
             warnings.warn(

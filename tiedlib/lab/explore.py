@@ -17,8 +17,12 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.basedatatypes import BaseFigure
 
-from tiedlib.lab import plots  # noqa: F401  (the template is registered on import)
+from tiedlib.lab import (
+    arrivals,
+    plots,  # noqa: F401  (the template is registered on import)
+)
 from tiedlib.lab.page import BUILD_VARIABLE
+from tiedlib.lab.page.kinds import refusal
 from tiedlib.lab.page.states import Spec, pack, points, spec, weight
 
 Value = bool | int | float | str
@@ -108,6 +112,8 @@ def _checked(figure: Any, where: str) -> Spec:
     """A figure's data; raises unless it is a plotly figure that a browser can draw smoothly."""
     if not isinstance(figure, BaseFigure):
         raise TypeError(f"the figure {where} is a {type(figure).__name__}: it must be a plotly figure")
+    if why := refusal(figure.to_dict()):
+        raise ValueError(f"the figure {where} {why}")
     found = spec(figure)
     if (count := points(found)) > MAX_POINTS:
         raise ValueError(
@@ -135,8 +141,10 @@ class Figure:
         self.figure, self.alt, self.caption = figure, alt, caption
         text = {"alt": alt, "caption": caption, "play": None}
         self.payload = _payload([_checked(figure, "to show")], (), "Draw fewer points", **text)
+        arrivals.made(self)
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        arrivals.shown(self)
         if os.environ.get(BUILD_VARIABLE):
             return {MIME: self.payload, "text/plain": self.alt}
         bundle: dict[str, Any] = self.figure._repr_mimebundle_() or {}
@@ -145,9 +153,10 @@ class Figure:
     def _ipython_display_(self) -> None:
         from IPython.display import HTML, display
 
+        if os.environ.get(BUILD_VARIABLE) or not self.caption:
+            raise NotImplementedError  # so that IPython takes the bundle, and `glue` has something to keep
         display(self._repr_mimebundle_(), raw=True)
-        if self.caption and not os.environ.get(BUILD_VARIABLE):
-            display(HTML(f"<p><em>{html.escape(self.caption)}</em></p>"))
+        display(HTML(f"<p><em>{html.escape(self.caption)}</em></p>"))
 
 
 class Explorer:
@@ -162,6 +171,7 @@ class Explorer:
             self.payload = self._built()
         else:
             self.figure_at(**self.starting)  # a broken function must fail in its own cell
+        arrivals.made(self)
 
     @property
     def starting(self) -> dict[str, Value]:
@@ -190,12 +200,20 @@ class Explorer:
         advice = f"Thin grids[{longest.name!r}] ({len(longest.values)} values), or draw fewer points"
         return _payload(figures, self.parameters, advice, alt=self.alt, caption=self.caption, play=self.play)
 
+    def _repr_mimebundle_(self, **_: Any) -> dict[str, Any]:
+        """In a page, all states; elsewhere, where nothing can move (what `glue` keeps), the figure that it starts with."""
+        arrivals.shown(self)
+        if self.payload is not None:
+            return {MIME: self.payload, "text/plain": self.alt}
+        bundle: dict[str, Any] = self.figure_at(**self.starting)._repr_mimebundle_() or {}
+        return bundle | {"text/plain": self.alt}
+
     def _ipython_display_(self) -> None:
         from IPython.display import display
 
         if self.payload is not None:
-            display({MIME: self.payload, "text/plain": self.alt}, raw=True)
-            return
+            raise NotImplementedError  # so that IPython takes the bundle, and `glue` has something to keep
+        arrivals.shown(self)
         from tiedlib.lab.page.widgets import widget
 
         display(widget(self))
@@ -219,8 +237,8 @@ def explore(
     grid's.
 
     Raises ValueError or TypeError for an empty grid, mixed or repeated values, a start that is not on its grid, an
-    empty `alt`, more than 2000 states, 100 000 points or 200 kB (it says which grid to thin), and whatever `fn`
-    raises, with its state."""
+    empty `alt`, a kind of trace that a page cannot draw, frames, more than 2000 states, 100 000 points or 200 kB (it says
+    which grid to thin), and whatever `fn` raises, with its state."""
     if not callable(fn):
         raise TypeError(f"fn={fn!r}: it must be a function that returns a plotly figure")
     _described(alt, caption)
@@ -239,6 +257,7 @@ def explore(
 def show(figure: go.Figure, *, alt: str, caption: str | None = None) -> Figure:
     """A plotly figure with alternative text, a caption and, in the built page, its data as a table one click away.
 
-    Raises TypeError for anything but a plotly figure, ValueError for an empty `alt` or more than 100 000 points."""
+    Raises TypeError for anything but a plotly figure, ValueError for an empty `alt`, a kind of trace that a page cannot draw,
+    frames, or more than 100 000 points."""
     _described(alt, caption)
     return Figure(figure, alt, caption)

@@ -29,6 +29,7 @@ from importlib import resources
 from typing import Any
 
 from tiedlib import arguments
+from tiedlib.lab import arrivals
 from tiedlib.lab.page import BUILD_VARIABLE
 
 __all__ = ["Answer", "Question", "QuestionError", "choice", "number", "right", "wrong"]
@@ -58,12 +59,16 @@ class Question:
     said: tuple[Answer, ...]  # every answer that has an explanation; of a number, its value as text
     body: str  # the HTML below the question
 
+    def __post_init__(self) -> None:
+        arrivals.made(self)
+
     @property
     def id(self) -> str:
         """The element's id: the same in every build, another one for every question."""
         return _id(self.text)
 
     def _repr_html_(self) -> str:
+        arrivals.shown(self)
         style = "" if os.environ.get(BUILD_VARIABLE) else f"<style>{_static('questions.css')}</style>"
         legend = f'<legend><span class="tl-check">Check yourself</span> {_marked(self.text)}</legend>'
         return f'{style}<fieldset class="tl-question" id="{self.id}"{_script(self.body)}>{legend}{self.body}</fieldset>'

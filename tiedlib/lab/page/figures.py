@@ -11,7 +11,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from docutils import nodes
 
 from tiedlib.lab.page import states
@@ -40,45 +39,51 @@ def start_state(parameters: list[dict[str, Any]]) -> int:
     return index
 
 
-def _number(value: Any) -> str:
-    if value is None or (isinstance(value, float) and np.isnan(value)):
-        return "–"
-    return f"{value:.4g}" if isinstance(value, (float, np.floating)) else str(value)
-
-
 def _title(figure: states.Spec, axis: str, default: str) -> str:
     title = figure["layout"].get(f"{axis[0]}axis{axis[1:]}", {}).get("title", {})
     text = title.get("text") if isinstance(title, dict) else title
     return str(text or default)
 
 
+def columned(trace: dict[str, Any]) -> bool:
+    """Whether a trace gives a column for each coordinate: a ternary one, and heights (z) that are not in rows."""
+    z = trace.get("z")
+    return "a" in trace or (z is not None and len(z) > 0 and not any(hasattr(row, "__len__") for row in z))
+
+
 def tables(figure: states.Spec) -> list[tuple[str, list[str], list[list[str]]]]:
     """The figure's data as (caption, column heads, rows of text); curves over the same x share one table."""
     found: list[tuple[str, list[str], list[list[str]]]] = []
-    columns: dict[bytes, tuple[str, list[Any], list[tuple[str, list[Any]]]]] = {}
+    columns: dict[bytes, tuple[str, Any, list[tuple[str, Any]]]] = {}
     for i, trace in enumerate(figure["data"]):
         name = str(trace.get("name") or _title(figure, str(trace.get("yaxis", "y")), f"series {i + 1}"))
         z = trace.get("z")
+        if columned(trace):
+            heads = [key for key in ("x", "y", "z", "a", "b", "c") if key in trace]
+            lines = itertools.zip_longest(*(states.texts(trace[key]) for key in heads), fillvalue="–")
+            found.append((name, heads, list(map(list, lines))))
+            continue
         if z is not None:
-            grid = [list(row) for row in z]
-            xs = list(trace.get("x", range(len(grid[0]) if grid else 0)))
-            ys = list(trace.get("y", range(len(grid))))
-            rows = [[_number(y), *map(_number, row)] for y, row in zip(ys, grid, strict=False)]
+            grid = [row if hasattr(row, "__len__") else [row] for row in z]
+            widest = max(map(len, grid), default=0)
+            xs, ys = (states.texts(trace.get(key, range(n))) for key, n in (("x", widest), ("y", len(grid))))
+            rows = [[y, *states.texts(row), *["–"] * (widest - len(row))] for y, row in zip(ys, grid, strict=False)]
             ways = (
                 _title(figure, str(trace.get("yaxis", "y")), "row"),
                 _title(figure, str(trace.get("xaxis", "x")), "column"),
             )
-            found.append((name, [" \\ ".join(ways), *map(_number, xs)], rows))
+            found.append((name, [" \\ ".join(ways), *xs], rows))
             continue
-        y = list(trace.get("y", trace.get("values", [])))
-        x = list(trace.get("x", trace.get("labels", range(len(y)))))
-        if not y:
-            x, y = list(range(1, len(x) + 1)), x
-        same = repr(x).encode()
+        y = trace.get("y", trace.get("values", []))
+        x = trace.get("x", trace.get("labels", range(len(y))))
+        if not len(y):
+            x, y = range(1, len(x) + 1), x
+        same = repr(list(x)).encode()
         head = _title(figure, str(trace.get("xaxis", "x")), "x")
         columns.setdefault(same, (head, x, []))[2].append((name, y))
     for head, x, series in columns.values():
-        rows = [list(map(_number, row)) for row in itertools.zip_longest(x, *(y for _, y in series))]
+        texts = (states.texts(values) for values in (x, *(y for _, y in series)))
+        rows = [list(row) for row in itertools.zip_longest(*texts, fillvalue="–")]
         found.append(("", [head, *(name for name, _ in series)], rows))
     return found
 

@@ -5,10 +5,12 @@ import json
 from typing import Any, ClassVar
 
 from docutils import nodes
+from sphinx.util import logging
 
-from tiedlib.lab.page import cards, states
+from tiedlib.lab.page import cards, kinds, states
 from tiedlib.lab.page.figures import FigureNode
 
+log = logging.getLogger(__name__)
 FIGURE = "application/vnd.tiedlib.figure+json"
 PLOTLY = "application/vnd.plotly.v1+json"
 BUILDERS = ("html", "dirhtml", "singlehtml", "latex", "epub")
@@ -59,6 +61,10 @@ class TiedlibRenderer:
             return [cards.card(claim)]
         if data.mime_type == cards.AGREE:
             return [cards.proof(_data(data.content))]
+        if data.mime_type == PLOTLY and (why := kinds.refusal(_data(data.content))):
+            place = f"{env.docname}, cell {data.cell_index}" if data.cell_index is not None else env.docname
+            log.warning("%s: the figure %s", place, why, type="tiedlib", subtype="figure")
+            return [nodes.warning("", nodes.paragraph(text=f"This figure {why}"))]
         if data.mime_type == PLOTLY:
             return [FigureNode(payload=_plain_figure(_data(data.content)), autoplay=False)]
         if data.mime_type == FIGURE:

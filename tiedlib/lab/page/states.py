@@ -3,8 +3,8 @@ browser.
 
 A figure is a tree of dictionaries; its leaves are arrays and small values. Leaves that are equal in every state are
 stored once, the others as a list of distinct values and one index a state. Arrays that are drawn along a linear axis
-or as colour are stored with 16 bits a number, which is finer than any screen; all others as 32- or 64-bit floats. The
-whole is deflated.
+or as colour are stored with 16 bits a number, which is finer than any screen, and with the digits that are right in the table
+below the figure; all others as 32- or 64-bit floats, whichever prints as it is. The whole is deflated.
 
 Layout before deflate: little-endian uint32 length of the JSON head, the head, then the arrays. Head: {"states": n,
 "leaves": [[path, values, index or null], …]}; a value is {"v": json} or {"k": "q" | "f4" | "f8", "at": offset,
@@ -45,6 +45,12 @@ def _numeric(value: Sequence[Any]) -> np.ndarray | None:
     ):
         return None
     array = np.array([math.nan if v is None else float(v) for v in flat])
+    if any(
+        isinstance(v, int) and int(a) != v
+        for v, a in zip(flat, array, strict=True)
+        if v is not None and math.isfinite(a)
+    ):
+        return None  # a whole number too large for a float
     return array.reshape(len(rows), -1) if rows is value else array
 
 
@@ -129,22 +135,89 @@ def _planes(words: np.ndarray) -> bytes:
     return words.view(np.uint8).reshape(words.size, -1).T.tobytes()
 
 
+class Kept(np.ndarray):
+    """Numbers that are kept with 16 bits. `shown`: how many digits after the point of them are right."""
+
+    shown: int | None = None
+
+    def __array_finalize__(self, of: Any) -> None:
+        self.shown = getattr(of, "shown", None)
+
+
+def text(value: float, shown: int | None = None) -> str:
+    """A number as a page prints it: whole ones in full, others with four digits, and with all before the point; never more after
+    the point than `shown`. The page's script prints it alike."""
+    if shown is not None and not math.isnan(value):
+        value = round(value, shown)
+        if not value and shown:
+            return f"{0:.{shown}f}"
+    if math.isnan(value) or not value:
+        return "0" if value == 0 else "–"
+    size = abs(value)
+    return f"{value:.0f}" if size < 1e15 and (value == round(value) or size >= 1000) else f"{value:.4g}"
+
+
+def texts(values: Iterable[Any]) -> list[str]:
+    """Numbers, words and gaps as a page prints them."""
+    shown = getattr(values, "shown", None)
+    return [
+        "–" if v is None else text(float(v), shown) if isinstance(v, (float, np.floating)) else str(v) for v in values
+    ]
+
+
 def _encode(array: np.ndarray, coarse: bool) -> tuple[dict[str, Any], bytes]:
+    """The shortest of the ways to keep an array of which every number prints right to its last digit."""
     finite = array[np.isfinite(array)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
-    whole = bool((finite == np.rint(finite)).all()) and high - low <= LEVELS
     head: dict[str, Any] = {"shape": list(array.shape)}
+    whole = bool((finite == np.rint(finite)).all()) and high - low <= LEVELS and abs(low) < 2**52
     if whole or (coarse and 1e-100 < high - low < 1e100):
         step = 1.0 if whole else (high - low) / LEVELS
-        levels = np.full(array.size, LEVELS + 1, dtype=np.int64)
-        levels[np.isfinite(array).ravel()] = np.rint((finite - low) / step)
         head |= {"k": "q", "low": low, "step": step, "digits": 0 if whole else max(0, math.ceil(-math.log10(step)))}
-        return head, _planes(np.diff(levels, prepend=0).astype("<u2"))
+        if not whole:
+            head["shown"] = max(0, math.floor(-math.log10(4 * step)))
+        levels = np.full(array.size, LEVELS + 1, dtype=np.int64)
+        levels[np.isfinite(array).ravel()] = np.clip(np.rint((finite - low) / step), 0, LEVELS)
+        apart = [] if whole else _printed_wrong(array.ravel(), levels, head)
+        if len(apart) <= array.size // 10:
+            head |= {"apart": apart} if apart else {}
+            return head, _planes(np.diff(levels, prepend=0).astype("<u2"))
+    head = {"shape": list(array.shape)}
     sizes = np.abs(finite[finite != 0])
-    within = bool(sizes.size == 0 or (sizes.min() > 1e-37 and sizes.max() < 3e38))  # what 32 bits can hold
-    narrow = within and (high - low > 1e-3 * max(abs(low), abs(high)) or high == low == 0.0)
-    head["k"] = "f4" if narrow else "f8"
-    return head, _planes(array.ravel().astype("<f4" if narrow else "<f8"))
+    held = bool(sizes.size == 0 or (sizes.min() > 1e-37 and sizes.max() < 3e38))  # by 32 bits
+    if held and (high - low > 1e-3 * max(abs(low), abs(high)) or high == low == 0.0):
+        narrow = array.ravel().astype("<f4")
+        if texts(_seven(narrow)) == texts(array.ravel()):
+            return head | {"k": "f4"}, _planes(narrow)
+    return head | {"k": "f8"}, _planes(array.ravel().astype("<f8"))
+
+
+def _printed_wrong(array: np.ndarray, levels: np.ndarray, head: dict[str, Any]) -> list[tuple[int, float]]:
+    """Place and value of each number whose level would print another last digit: near enough to the next one. These few are
+    kept apart, with seven digits."""
+    kept = _value(head, levels).tolist()
+    pairs = enumerate(zip(array.tolist(), kept, strict=True))
+    return [
+        (k, float(f"{value:.7g}"))
+        for k, (value, near) in pairs
+        if not math.isnan(value) and not _prints_right(value, near, head["shown"])
+    ]
+
+
+def _value(head: dict[str, Any], level: Any) -> Any:
+    return np.round(head["low"] + level * head["step"], head["digits"])
+
+
+def _prints_right(value: float, kept: float, shown: int) -> bool:
+    printed = text(float(kept), shown)
+    mantissa, _, power = printed.partition("e")
+    last = 10.0 ** (int(power or 0) - len(mantissa.partition(".")[2]))
+    return abs(value - float(printed)) <= 0.5000001 * last
+
+
+def _seven(narrow: np.ndarray) -> np.ndarray:
+    """The seven digits that 32 bits hold."""
+    return np.array([float(f"{v:.7g}") for v in narrow.astype(float).tolist()])
 
 
 def _key(value: Any) -> bytes:
@@ -189,11 +262,20 @@ def _decode(head: dict[str, Any], body: bytes) -> Any:
     size, width = math.prod(head["shape"]), {"q": 2, "f4": 4, "f8": 8}[head["k"]]
     planes = np.frombuffer(body, np.uint8, size * width, head["at"]).reshape(width, size).T
     words = np.ascontiguousarray(planes).view({"q": "<u2", "f4": "<f4", "f8": "<f8"}[head["k"]]).ravel()
-    if head["k"] != "q":
+    if head["k"] == "f4":
+        return _seven(words).reshape(head["shape"])
+    if head["k"] == "f8":
         return words.astype(float).reshape(head["shape"])
     levels = np.cumsum(words, dtype=np.int64) % (LEVELS + 2)
-    values = np.round(head["low"] + levels * head["step"], head["digits"])
-    return np.where(levels == LEVELS + 1, math.nan, values).reshape(head["shape"])
+    values = np.where(levels == LEVELS + 1, math.nan, _value(head, levels))
+    for place, value in head.get("apart", ()):
+        values[int(place)] = value
+    values = values.reshape(head["shape"])
+    if "shown" not in head:
+        return values
+    kept = values.view(Kept)
+    kept.shown = head["shown"]
+    return kept
 
 
 def unpack(packed: str, state: int = 0) -> Spec:

@@ -51,14 +51,16 @@
         level = (level + deltas[i]) & 0xffff;
         out[i] = level === GAP ? NaN : Math.round((value.low + level * value.step) * power) / power;
       }
+      for (const [place, apart] of value.apart ?? []) out[place] = apart;
     } else if (value.k === "f4") {
       out = Float64Array.from(new Float32Array(words(body, value.at, size, 4)), (v) => Number(v.toPrecision(7)));
     } else {
       out = new Float64Array(words(body, value.at, size, 8));
     }
-    if (value.shape.length === 1) return out;
+    if (value.shape.length === 1) return Object.assign(out, { shown: value.shown });
     const width = value.shape[1];
-    return Array.from({ length: value.shape[0] }, (_, row) => out.subarray(row * width, (row + 1) * width));
+    return Array.from({ length: value.shape[0] },
+      (_, row) => Object.assign(out.subarray(row * width, (row + 1) * width), { shown: value.shown }));
   };
   const copy = (value) => (value && typeof value === "object" && !ArrayBuffer.isView(value) &&
     !(Array.isArray(value) && ArrayBuffer.isView(value[0])) ? structuredClone(value) : value);
@@ -172,8 +174,20 @@
   };
 
   // ---- tables ---------------------------------------------------------------------------------------------------------
-  const number = (v) => (v === null || v === undefined || Number.isNaN(v) ? "–" :
-    typeof v === "number" ? String(Number(v.toPrecision(4))) : String(v));
+  const number = (v, shown) => { // as tiedlib.lab.page.states.text prints it
+    if (v === null || v === undefined || Number.isNaN(v)) return "–";
+    if (typeof v !== "number") return String(v);
+    if (shown !== undefined && shown !== null) {
+      v = Number(v.toFixed(shown));
+      if (v === 0 && shown) return (0).toFixed(shown);
+    }
+    const size = Math.abs(v);
+    if (size < 1e15 && (Number.isInteger(v) || size >= 1000)) return v.toFixed(0);
+    const four = Number(v.toPrecision(4));
+    return (size < 1e-4 ? four.toExponential() : String(four)).replace(/e([+-])(\d)$/, "e$10$2");
+  };
+  const texts = (values) => Array.from(values, (v) => number(v, values.shown));
+  const columned = ({ a, z }) => a !== undefined || (z?.length > 0 && !Array.from(z).some((row) => row?.length !== undefined));
   const titleOf = (layout, axis, otherwise) => {
     const title = layout[axis[0] + "axis" + axis.slice(1)]?.title;
     return (typeof title === "string" ? title : title?.text) || otherwise;
@@ -190,24 +204,33 @@
     table.createTHead().insertRow().append(...heads.map((h) => cell("th", h, "col")));
     const body = table.createTBody();
     for (const row of rows.slice(0, TABLE_ROWS))
-      body.insertRow().append(cell("th", number(row[0]), "row"), ...row.slice(1).map((v) => cell("td", number(v))));
+      body.insertRow().append(cell("th", row[0] ?? "–", "row"), ...row.slice(1).map((text) => cell("td", text ?? "–")));
     return table;
   };
   const tables = ({ data, layout }) => {
     const found = [], groups = new Map();
     data.forEach((trace, i) => {
       const name = trace.name || titleOf(layout, trace.yaxis || "y", `series ${i + 1}`);
-      if (trace.z) {
-        const xs = trace.x ?? [...trace.z[0]].map((_, j) => j), ys = trace.y ?? [...trace.z].map((_, j) => j);
-        const corner = `${titleOf(layout, trace.yaxis || "y", "row")} \\ ${titleOf(layout, trace.xaxis || "x", "column")}`;
-        found.push(tableOf(name, [corner, ...Array.from(xs, number)], Array.from(trace.z, (row, j) => [ys[j], ...row])));
+      if (columned(trace)) {
+        const heads = ["x", "y", "z", "a", "b", "c"].filter((key) => trace[key] !== undefined);
+        const lines = heads.map((key) => texts(trace[key]));
+        const length = Math.max(...lines.map((line) => line.length));
+        found.push(tableOf(name, heads, Array.from({ length }, (_, i) => lines.map((line) => line[i] ?? "–"))));
         return;
       }
-      let y = Array.from(trace.y ?? trace.values ?? []), x = Array.from(trace.x ?? trace.labels ?? y.map((_, j) => j));
-      if (!y.length) [x, y] = [x.map((_, j) => j + 1), x];
-      const same = JSON.stringify(x);
-      if (!groups.has(same)) groups.set(same, { head: titleOf(layout, trace.xaxis || "x", "x"), x, series: [] });
-      groups.get(same).series.push([name, y]);
+      if (trace.z) {
+        const grid = Array.from(trace.z, (row) => texts(row?.length === undefined ? [row] : row));
+        const widest = Math.max(0, ...grid.map((row) => row.length));
+        const xs = texts(trace.x ?? Array.from({ length: widest }, (_, j) => j)), ys = texts(trace.y ?? grid.map((_, j) => j));
+        const corner = `${titleOf(layout, trace.yaxis || "y", "row")} \\ ${titleOf(layout, trace.xaxis || "x", "column")}`;
+        found.push(tableOf(name, [corner, ...xs], grid.map((row, j) => [ys[j], ...Array.from({ length: widest }, (_, i) => row[i] ?? "–")])));
+        return;
+      }
+      let y = trace.y ?? trace.values ?? [], x = trace.x ?? trace.labels ?? Array.from(y, (_, j) => j);
+      if (!y.length) [x, y] = [Array.from(x, (_, j) => j + 1), x];
+      const same = JSON.stringify(Array.from(x));
+      if (!groups.has(same)) groups.set(same, { head: titleOf(layout, trace.xaxis || "x", "x"), x: texts(x), series: [] });
+      groups.get(same).series.push([name, texts(y)]);
     });
     for (const { head, x, series } of groups.values()) {
       const length = Math.max(x.length, ...series.map(([, y]) => y.length));
