@@ -635,6 +635,31 @@ def test_the_figures_work_in_a_teachers_own_book(teachers_book, browser):
         assert visit.problems == []
 
 
+def test_a_glued_figure_is_drawn_in_a_dropdown_and_in_a_tab(teachers_book, browser):
+    """Closed, then opened as a reader opens it; the moving one moves there."""
+    with served(teachers_book) as home, Visit(browser, home + "glued.html") as visit:
+        page = visit.page
+        assert page.locator(".tl-figure").count() == 3 and page.locator(".tl-question").count() == 1
+        closed = page.locator("details .tl-figure")
+        page.get_by_text("Open me").click()
+        visit.bring(closed)
+        closed.locator(".tl-plot svg .trace").first.wait_for()
+        moving = page.locator(".tl-figure:has(input[type=range])")
+        visit.bring(moving)
+        line = moving.locator(".tl-plot svg .trace path.js-line").first
+        line.wait_for()
+        before = line.get_attribute("d")
+        moving.locator("input[type=range]").press("ArrowRight")
+        page.wait_for_function("([e, d]) => e.querySelector('.trace path.js-line').getAttribute('d') !== d",
+                               arg=[moving.locator(".tl-plot").element_handle(), before])  # fmt: skip
+        page.get_by_text("Second", exact=True).click()
+        second = page.locator(".sd-tab-content .tl-figure").nth(1)
+        visit.bring(second)
+        second.locator(".tl-plot svg .trace").first.wait_for()
+        assert page.locator(".tl-question").is_visible()
+        assert page.locator(".tl-figure.tl-failed").count() == 0 and visit.problems == []
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_questions_in_a_teachers_own_book_need_no_server_and_no_look(teachers_book, browser, axe, theme):
     with Visit(browser, (teachers_book / "figures.html").as_uri(), theme) as visit:

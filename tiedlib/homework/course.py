@@ -14,6 +14,7 @@ is there.
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import re
 import secrets
@@ -29,6 +30,7 @@ from typing import Any
 import yaml
 
 import tiedlib
+from tiedlib.homework.start import packed
 
 __all__ = ["PLACEHOLDER", "Problem", "build", "problems", "solution_lines"]
 
@@ -73,7 +75,7 @@ def build(
         for part in ("student", "autograder", "solutions"):
             (new / part).mkdir(parents=True)
         for master in found:
-            _assign(master, new, secret, wheel, verify)
+            _assign(master, new, _own(secret, master.stem), wheel, verify)
             report(f"{master.stem}: {_sum(problems(master))}")
         _guide(masters, new, edition)
         if made:
@@ -134,6 +136,11 @@ def _secret(secret: str | None, out: Path) -> tuple[str, bool]:
     return secret, False
 
 
+def _own(secret: str, homework: str) -> str:
+    """The secret of one homework: who learns it knows nothing of the other weeks."""
+    return hmac.new(secret.encode(), homework.encode(), hashlib.sha256).hexdigest()[:32]
+
+
 def _assign(master: Path, out: Path, secret: str, wheel: Path | None, verify: bool) -> None:
     """One homework: otter's assign over a copy of the master that holds the course's secret."""
     from otter.assign import main as assign
@@ -153,9 +160,31 @@ def _assign(master: Path, out: Path, secret: str, wheel: Path | None, verify: bo
         assign(str(copy), str(Path(folder, "dist")), no_pdfs=True, no_run_tests=not verify)
         dist = Path(folder, "dist")
         (made,) = (dist / "autograder").glob("*.zip")
-        _repack(made, out / "autograder" / f"{master.stem}.zip")
+        by_hand = {p.name: p.points for p in problems(master) if p.manual}
+        _repack(made, out / "autograder" / f"{master.stem}.zip", {"open.json": json.dumps(by_hand)})
+        _begin(dist / "student" / master.name)
         _renumber(dist / "student" / master.name, out / "student" / master.name)
         _renumber(dist / "autograder" / master.name, out / "solutions" / master.name)
+
+
+def _begin(student: Path) -> None:
+    """Otter's cell that makes the grader knows the notebook by its name alone; ours knows the checks."""
+    notebook = json.loads(student.read_text(encoding="utf-8"))
+    tests = notebook["metadata"].get("otter", {}).get("tests", {})
+    files = {f"{name}.py": _test_file(test) for name, test in tests.items()}
+    for cell in notebook["cells"]:
+        if "otter.Notebook(" in "".join(cell["source"]):
+            cell["source"] = (
+                "# Makes the checks of this homework. Run it first.\n"
+                "from tiedlib.homework.start import begin\n\n"
+                f"grader = begin({student.stem!r}, tests={packed(files)!r})"
+            )
+    student.write_text(json.dumps(notebook, ensure_ascii=False), encoding="utf-8")
+
+
+def _test_file(test: Any) -> str:
+    """A test in a notebook's metadata as the file that otter reads."""
+    return test if isinstance(test, str) else "".join(test) if isinstance(test, list) else f"test = {test!r}\n"
 
 
 def _renumber(source: Path, target: Path) -> None:
@@ -166,13 +195,13 @@ def _renumber(source: Path, target: Path) -> None:
     target.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _repack(source: Path, target: Path) -> None:
-    """The same archive, in one order and with one date, so that the same input gives the same bytes."""
+def _repack(source: Path, target: Path, more: dict[str, str]) -> None:
+    """The same archive and more files, in one order and with one date, so that the same input gives the same bytes."""
     with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as new:
-        for name in sorted(old.namelist()):
+        for name in sorted([*old.namelist(), *more]):
             info = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
             info.external_attr = (0o755 if name in ("run_autograder", "setup.sh") else 0o644) << 16
-            new.writestr(info, old.read(name), zipfile.ZIP_DEFLATED)
+            new.writestr(info, more[name] if name in more else old.read(name), zipfile.ZIP_DEFLATED)
 
 
 def _sum(found: Iterable[Problem]) -> str:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 import tiedlib.dropout
 from tiedlib.dropout import apply_mask, every_mask
+from tiedlib.homework.calm import calmly
 from tiedlib.homework.checks import Mistake, check_choice, check_function, check_that, numbers
 from tiedlib.homework.masks import check_masked, rates, same
 
@@ -30,6 +31,7 @@ _OURS = (
 )  # may not be called
 
 
+@calmly
 def check_dropout(dropout: Any, secret: str | None = None) -> None:
     """m ⊙ x / (1 − p) in training, with independent entries of m; x in use."""
     g = numbers(secret, "dropout")
@@ -54,6 +56,7 @@ def check_dropout(dropout: Any, secret: str | None = None) -> None:
         check_that(len(counts) > 1, "dropout: every call drops exactly as many entries: toss independent coins")
 
 
+@calmly
 def check_sequence_dropout(sequence_dropout: Any, secret: str | None = None) -> None:
     """The same for x (batch, time, features), with one mask for all steps of a sequence."""
     g = numbers(secret, "sequence")
@@ -78,6 +81,7 @@ def check_sequence_dropout(sequence_dropout: Any, secret: str | None = None) -> 
         )
 
 
+@calmly
 def check_embedding_dropout(embedding_dropout: Any, secret: str | None = None) -> None:
     """Rows of the table, of which whole words are dropped: m has one entry for each row of the table."""
     g = numbers(secret, "embedding")
@@ -126,6 +130,7 @@ def check_embedding_dropout(embedding_dropout: Any, secret: str | None = None) -
         check_masked("embedding_dropout", embedding_dropout, given, x, p, structure, per_word, _OURS, secret is None)
 
 
+@calmly
 def check_worse_in_use(cause: Any, secret: str | None = None) -> None:
     """Why the network's loss is so high in use. The public check accepts every answer that is one."""
     check_choice(
@@ -142,6 +147,7 @@ def check_worse_in_use(cause: Any, secret: str | None = None) -> None:
     )
 
 
+@calmly
 def check_logits_in_use(logits_in_use: Any, secret: str | None = None) -> None:
     """The activations of every hidden layer times r, after a training with masks and without a division."""
     g = numbers(secret, "in use")
@@ -196,6 +202,7 @@ def check_logits_in_use(logits_in_use: Any, secret: str | None = None) -> None:
     )  # fmt: skip
 
 
+@calmly
 def check_noise_covariance(noise_covariance: Any, secret: str | None = None) -> None:
     """Cov[W (m ⊙ x) / (1 − p)] = p / (1 − p) · W diag(x²) Wᵀ; the reference counts all masks."""
     g = numbers(secret, "covariance")
@@ -243,6 +250,7 @@ def check_noise_covariance(noise_covariance: Any, secret: str | None = None) -> 
     )  # fmt: skip
 
 
+@calmly
 def check_ridge_strengths(ridge_strengths: Any, secret: str | None = None) -> None:
     """p / (1 − p) Σᵢ xᵢⱼ² for each j: what dropout on the inputs adds to a linear model's squared loss, over w_j²."""
     from sklearn.datasets import load_digits  # the bench's, not an idea's

@@ -15,6 +15,7 @@ import importlib.util
 import io
 import json
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -25,14 +26,23 @@ from typing import Any
 from tiedlib.arguments import whole
 from tiedlib.homework.examine import describe, examine
 from tiedlib.homework.kernel import Stopped
+from tiedlib.homework.points import HandPoints
 from tiedlib.homework.sandbox import Limits, spaces
-from tiedlib.homework.submission import Autograder, OtherHomework, Unreadable, read_autograder, read_submission
+from tiedlib.homework.submission import (
+    LARGEST,
+    Autograder,
+    OtherHomework,
+    Unreadable,
+    handed_in,
+    read_autograder,
+    read_submission,
+)
 from tiedlib.homework.surroundings import remove, temporary
 from tiedlib.lab.checkpoints import ctrl_c, locked, write_atomic
 
 __all__ = ["STATUSES", "grade"]
 
-VERSION = 1  # raised when the same submission would be graded differently
+VERSION = 2  # raised when the same submission would be graded differently
 STATUSES = {
     "graded": "all cells were run and checked",
     "time": "some code ran for too long and was stopped; everything else was graded",
@@ -60,16 +70,24 @@ def grade(
     """Grade every file of the folder `submissions`, and write `out/grades.csv` and `out/results/<file>.json`.
 
     autograder  the zip that `otter assign` made
+    submissions a folder with a notebook, a zip or a folder for each student
     jobs        submissions at a time
     report      gets a line for each submission
 
-    Returns the results in the order of the files' names. Raises ValueError or TypeError for arguments that cannot be,
+    `out/points.csv` belongs to the teacher: points for the problems that a person grades, points in the place of a check's, and
+    comments. It is read at each run, gets rows for what is new, and loses none.
+
+    Returns the results in the order of the files' names. Raises ValueError or TypeError for arguments that cannot be, a folder
+    without one readable submission and a points.csv with a wrong line,
     CheckpointError where another process grades into `out`, KeyboardInterrupt after Ctrl-C, when what is finished is kept.
     """
     limits = _checked(submissions, jobs, limits)
     read = read_autograder(autograder)
     with locked(out), ctrl_c() as stop, _private(out) as base:
-        files = sorted((p for p in submissions.iterdir() if not p.name.startswith(".")), key=lambda p: p.name)
+        files = sorted(
+            (p for p in submissions.iterdir() if not p.name.startswith((".", "__"))), key=lambda p: os.fsencode(p.name)
+        )
+        points = HandPoints.read(out / "points.csv", read.open)
         report(
             f"{len(files)} submissions; " + ", ".join(spaces())
             if spaces()
@@ -81,7 +99,12 @@ def grade(
         finished = [results[path.name] for path in files if path.name in results]
         if stop.is_set() or len(finished) < len(files):
             raise KeyboardInterrupt(f"stopped; the same command goes on with what is missing in {out}")
-        write_atomic(out / "grades.csv", _csv(finished, list(asked)).encode())
+        if not any(one["status"] not in ("unreadable", "other homework") for one in finished):
+            raise ValueError(f"submissions is {submissions}; it holds no notebook of this homework that can be read")
+        points.add(one["file"] for one in finished)
+        finished = [points.applied(one) for one in finished]
+        write_atomic(out / "points.csv", points.text().encode())
+        write_atomic(out / "grades.csv", _csv(finished, [*asked, *read.open]).encode())
     return finished
 
 
@@ -137,20 +160,22 @@ class _Grader:
         """The result, and whether it was there already. Raises Stopped after Ctrl-C."""
         if self.stop():
             raise Stopped
-        file, key = self.results / f"{path.name}.json", self._key(path)
+        file, key = self.results / f"{file_name(path.name)}.json", self._key(path)
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             there = json.loads(file.read_text(encoding="utf-8"))
             if there["key"] == key and there["status"] != "not graded":
                 return there, True
-        result = {"file": path.name, "key": key, **self._examine(path)}
+        result = _scrubbed({"file": shown(path.name), "key": key, **self._examine(path)}, self.autograder.hidden_words)
         write_atomic(file, _json(result))
         return result, False
 
     def _key(self, path: Path) -> str:
         with contextlib.suppress(OSError):
-            if path.is_file() and not path.is_symlink():
-                with path.open("rb") as file:
-                    content = hashlib.file_digest(file, "sha256").hexdigest()
+            if not path.is_symlink():
+                files = handed_in(path) if path.is_dir() else [path]
+                content = [
+                    hashlib.sha256(one.read_bytes()).hexdigest() for one in files if one.stat().st_size <= LARGEST
+                ]
                 parts = [VERSION, path.suffix.lower(), content, self.autograder.digest, asdict(self.limits)]
                 return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
         return "none"
@@ -179,13 +204,14 @@ def _all(one: _Grader, files: Iterable[Path], jobs: int, report: Callable[[str],
     """Grade the files, `jobs` at a time; after Ctrl-C those that are finished."""
     results: dict[str, dict[str, Any]] = {}
     with ThreadPoolExecutor(jobs) as pool:
-        waiting: set[Future[tuple[dict[str, Any], bool]]] = {pool.submit(one, path) for path in files}
+        waiting_for = {pool.submit(one, path): path for path in files}
+        waiting: set[Future[tuple[dict[str, Any], bool]]] = set(waiting_for)
         while waiting:
             done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_COMPLETED)
             for future in done:
                 with contextlib.suppress(Stopped):
                     result, before = future.result()
-                    results[result["file"]] = result
+                    results[waiting_for[future].name] = result
                     took = "graded before" if before else f"{result['seconds']:.1f} s"
                     report(
                         f"{result['file']}: {result['score']:g} of {result['maximum']:g}, {result['status']}, {took}"
@@ -193,8 +219,39 @@ def _all(one: _Grader, files: Iterable[Path], jobs: int, report: Callable[[str],
     return results
 
 
+def shown(name: str) -> str:
+    """A file's name as text: what is no UTF-8, and what would break a line, is written out."""
+    text = os.fsencode(name).decode(errors="backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def file_name(name: str) -> str:
+    """A name for the result of this submission that every file system takes, and another for every submission."""
+    if len(os.fsencode(name)) <= 150 and name == shown(name) and not set(name) & set('<>:"/\\|?*'):
+        return name
+    plain = re.sub(r"[^\w.() -]", "_", shown(name)).encode()[:100].decode(errors="ignore")
+    return f"{plain}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:12]}"
+
+
+def _scrubbed(content: Any, words: list[str]) -> Any:
+    """The same without the words that only the teacher may know, wherever an error has carried them."""
+    if isinstance(content, str):
+        for word in words:
+            for form in (word, repr(word)[1:-1], json.dumps(word)[1:-1]):
+                content = content.replace(form, "[…]")
+        return content
+    if isinstance(content, dict):
+        return {_scrubbed(key, words): _scrubbed(value, words) for key, value in content.items()}
+    return [_scrubbed(value, words) for value in content] if isinstance(content, list) else content
+
+
 def _json(content: dict[str, Any]) -> bytes:
     return (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode(errors="backslashreplace")
+
+
+def _points(value: int | float | None) -> str:
+    """Empty where nobody has given points yet."""
+    return "" if value is None else f"{value:g}"
 
 
 def _csv(results: Iterable[dict[str, Any]], questions: list[str]) -> str:
@@ -203,7 +260,7 @@ def _csv(results: Iterable[dict[str, Any]], questions: list[str]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["file", "status", "score", "maximum", *questions, "reason"])
     for result in results:
-        points = [f"{result['questions'][q]['points']:g}" for q in questions]
+        points = [_points(result["questions"].get(q, {}).get("points")) for q in questions]
         row = [
             result["file"],
             result["status"],

@@ -12,6 +12,7 @@ from torch import Tensor
 
 import tiedlib.gumbel_softmax
 from tiedlib.gumbel_softmax import relax, sample_gumbel
+from tiedlib.homework.calm import calmly
 from tiedlib.homework.checks import Mistake, check_choice, check_function, check_number, numbers
 
 __all__ = [
@@ -40,6 +41,7 @@ def _onehot(scores: Tensor, dim: int = -1) -> Tensor:
     return torch.zeros_like(scores).scatter(dim, scores.argmax(dim, keepdim=True), 1.0)
 
 
+@calmly
 def check_noise(gumbel_noise: Any, secret: str | None = None) -> None:
     """−log(−log max(u, 2⁻⁵⁴)), on numbers inside and on a row with an exact 0."""
     u = 0.001 + 0.998 * torch.rand(40, generator=numbers(secret, "uniform"), dtype=torch.float64)
@@ -64,6 +66,7 @@ def check_noise(gumbel_noise: Any, secret: str | None = None) -> None:
     _check("gumbel_noise", gumbel_noise, lambda u: -(-u.clamp_min(half).log()).log(), cases, mistakes, secret)
 
 
+@calmly
 def check_draw(draw: Any, secret: str | None = None) -> None:
     """argmax_k (log w_k + G_k), 80 rows: a rule that differs in two of five agrees on all with probability 1e-17."""
     weights = 3 * _normal(secret, "weights", 60, 5).exp()
@@ -97,6 +100,7 @@ def check_draw(draw: Any, secret: str | None = None) -> None:
     _check("draw", draw, form(lambda w, g: w.log() + g), cases, mistakes, secret)
 
 
+@calmly
 def check_probability(probability: Any, secret: str | None = None) -> None:
     """σ(1): with noise times two, the logits are divided by two."""
 
@@ -118,6 +122,7 @@ def check_probability(probability: Any, secret: str | None = None) -> None:
     )
 
 
+@calmly
 def check_relaxed(relaxed: Any, secret: str | None = None) -> None:
     """First the values, then huge logits, then the gradient that reaches the logits."""
     z, g = _normal(secret, "relaxed", 8, 5), _noise(secret, "relaxed", 8, 5)
@@ -195,6 +200,7 @@ def check_relaxed(relaxed: Any, secret: str | None = None) -> None:
     _check("relaxed", gradient(relaxed), gradient(right_y), cases, slopes, secret)
 
 
+@calmly
 def check_reinforce(reinforce: Any, secret: str | None = None) -> None:
     """(r − r̄)(e_k − π), one row for each draw."""
     z, rewards = _normal(secret, "reinforce", 4), 1 + _normal(secret, "rewards", 7)
@@ -232,6 +238,7 @@ def check_reinforce(reinforce: Any, secret: str | None = None) -> None:
     _check("reinforce", reinforce, form(), huge, [Mistake(naive, _OVERFLOW)], secret)
 
 
+@calmly
 def check_cause(cause: Any, secret: str | None = None) -> None:
     """Why the relaxed objective is no measure of the discrete model. The public check accepts every answer that is one."""
     check_choice(
@@ -248,6 +255,7 @@ def check_cause(cause: Any, secret: str | None = None) -> None:
     )
 
 
+@calmly
 def check_bound(exact_bound: Any, secret: str | None = None) -> None:
     """Σ q_k log p(x|e_k) − KL(q ‖ uniform), and where entries of q are 0."""
     z, each = 2 * _normal(secret, "bound", 6, 5), 3 * _normal(secret, "each", 6, 5) - 20

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import tiedlib.initialization
+from tiedlib.homework.calm import calmly
 from tiedlib.homework.checks import Mistake, check_choice, check_function, check_number, check_that, numbers
 
 __all__ = [
@@ -32,6 +33,7 @@ def _fans(shape: Sequence[int], kernel: bool = True) -> tuple[int, int]:
     return shape[1] * field, shape[0] * field
 
 
+@calmly
 def check_xavier_uniform(xavier_uniform: Any, secret: str | None = None) -> None:
     """W = a(2u − 1), a = g √(6 / (n_in + n_out)), for weights of linear layers and of convolutions."""
 
@@ -76,6 +78,7 @@ def check_xavier_uniform(xavier_uniform: Any, secret: str | None = None) -> None
     )  # fmt: skip
 
 
+@calmly
 def check_he_normal(he_normal_: Any, secret: str | None = None) -> None:
     """n_in E[W²] = 2, E[W⁴]/E[W²]² = 3 and E[W] = 0, in place, from the generator.
 
@@ -154,6 +157,7 @@ def _kinked(f: Function) -> bool:
     return abs(right - 2 * middle + left) > 1e-6
 
 
+@calmly
 def check_keeping_factor(keeping_factor: Any, secret: str | None = None) -> None:
     """1 / E[f(z)²] to 2 %. The mean over 10⁶ draws has a standard deviation of an eighth of that or less."""
     drawn = torch.rand(2, generator=numbers(secret, "factor")).tolist()
@@ -193,6 +197,7 @@ def check_keeping_factor(keeping_factor: Any, secret: str | None = None) -> None
     )  # fmt: skip
 
 
+@calmly
 def check_reason(reason: Any, secret: str | None = None) -> None:
     """Why He's rule has a 2. The public check accepts every answer that is one."""
     check_choice(
@@ -211,6 +216,7 @@ def check_reason(reason: Any, secret: str | None = None) -> None:
     )
 
 
+@calmly
 def check_alternating(factor: Any, secret: str | None = None) -> None:
     """(½ · 100 · 4/1100 · ½ · 1000 · 4/1100)¹⁰."""
     up, down = 0.5 * 100 * 4 / 1100, 0.5 * 1000 * 4 / 1100
@@ -232,6 +238,7 @@ def check_alternating(factor: Any, secret: str | None = None) -> None:
     )
 
 
+@calmly
 def check_cause(cause: Any, secret: str | None = None) -> None:
     """Why the deep network does not learn. The public check accepts every answer that is one."""
     check_choice(
@@ -248,6 +255,7 @@ def check_cause(cause: Any, secret: str | None = None) -> None:
     )
 
 
+@calmly
 def check_unit_start(unit_start: Any, secret: str | None = None) -> None:
     """Each matrix divided by √E[y_l²], measured in the network whose earlier layers have been divided already."""
 

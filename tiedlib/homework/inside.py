@@ -13,6 +13,7 @@ sound against that; the process can harm nobody else, and the code that does it 
 
 from __future__ import annotations
 
+import ast
 import builtins
 import importlib
 import json
@@ -25,6 +26,7 @@ from types import ModuleType
 from typing import Any
 
 _kept: list[tuple[Any, str, Any]] = []
+_streams: dict[str, Any] = {}
 _tools: dict[str, Any] = {}
 _answer = ""
 _HOLDERS = (ModuleType, type)
@@ -84,12 +86,24 @@ def stay() -> None:
     """`exit()` and `quit()` in a cell end nothing: the next cell is still to be graded."""
     from IPython import get_ipython
 
-    get_ipython().ask_exit = lambda: None
+    shell = get_ipython()
+    shell.ask_exit = lambda: None
+    _streams.update({name: getattr(sys, name) for name in ("stdout", "stderr")})
+    shell.events.register("pre_run_cell", lambda *_: streams())
+    shell.events.register("post_run_cell", lambda *_: streams())  # the kernel writes to them before it answers
+
+
+def streams() -> None:
+    """Put back the streams that a cell has taken away: every later cell would wait for them."""
+    for name, stream in _streams.items():
+        if getattr(sys, name, None) is not stream:
+            setattr(sys, name, stream)
 
 
 def restore() -> list[str]:
     """Put back what was replaced; the names of it."""
-    found = []
+    found: list[str] = []
+    streams()
     for holder, name, value in _kept:
         if vars(holder).get(name) is not value:
             with suppress(AttributeError, TypeError):
@@ -125,7 +139,26 @@ def _run(path: str, environment: dict[str, Any]) -> tuple[list[bool], list[str]]
     test = _tools["read"](path, _tools["config"]())
     test.run(environment)
     results = test.test_case_results
-    return [result.passed for result in results], [str(result.message)[:2000] for result in results]
+    hide = _words(Path(path).read_text(encoding="utf-8"))
+    return [result.passed for result in results], [_without(str(result.message), hide)[:2000] for result in results]
+
+
+def _words(source: str) -> list[str]:
+    """The texts that a test gives to its checks: the secret of the homework is one. What a check says goes to others than the
+    teacher, and an error shows the line that it happened in."""
+    bodies = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef)]
+    calls = [n for body in bodies for line in body.body for n in ast.walk(line) if isinstance(n, ast.Call)]
+    given = [a for call in calls for a in (*call.args, *(k.value for k in call.keywords))]
+    secret = os.environ.get("TIEDLIB_HOMEWORK_SECRET", "")
+    found = {a.value for a in given if isinstance(a, ast.Constant) and isinstance(a.value, str) and len(a.value) >= 12}
+    return sorted(found | ({secret} if secret else set()), key=len, reverse=True)
+
+
+def _without(text: str, words: Sequence[str]) -> str:
+    for word in words:
+        for form in (word, repr(word)[1:-1], json.dumps(word)[1:-1]):
+            text = text.replace(form, "[…]")
+    return text
 
 
 def answer() -> str:

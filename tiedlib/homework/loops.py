@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import tiedlib.training_loop
+from tiedlib.homework.calm import calmly
 from tiedlib.homework.checks import Mistake, check_function, check_that, numbers
 
 __all__ = ["Bench", "check_evaluate", "check_update"]
@@ -58,6 +59,7 @@ class Bench:
         return torch.cat([p.detach().flatten() for p in self.model.parameters()])
 
 
+@calmly
 def check_update(update: Any, secret: str | None = None) -> None:
     """θ ← θ − η ∇L for the mean L over all rows, one graph at a time, and L."""
     seed = int(torch.randint(2**40, (1,), generator=numbers(secret, "update")))
@@ -147,6 +149,7 @@ def check_update(update: Any, secret: str | None = None) -> None:
     )
 
 
+@calmly
 def check_evaluate(evaluate: Any, secret: str | None = None) -> None:
     """Σ n_b L_b / Σ n_b in evaluation mode, with nothing recorded, and the mode restored."""
     seed = int(torch.randint(2**40, (1,), generator=numbers(secret, "evaluate")))

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tiedlib.homework.calm import calmly
 from tiedlib.homework.checks import check_function, check_that
 
 __all__ = ["check_masked", "rates", "same"]
@@ -29,6 +30,7 @@ def same(keep: Tensor, dim: int) -> bool:
     return bool((keep == keep.narrow(dim, 0, 1)).all())
 
 
+@calmly
 def check_masked(
     name: str, answer: Any, given: tuple[Tensor, ...], x: Tensor, p: float,
     structure: Callable[[Tensor], list[tuple[bool, str]]], coins: Callable[[Tensor], Tensor],

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import tiedlib.optimizers
+from tiedlib.homework.calm import calmly
 from tiedlib.homework.checks import (
     Mistake,
     check_choice,
@@ -35,6 +36,7 @@ def _gradients(secret: str | None, what: str, n: int = 3) -> list[Tensor]:
     return [torch.randn(4, generator=generator, dtype=torch.float64) for _ in range(n)]
 
 
+@calmly
 def check_momentum_step(momentum_step: Any, secret: str | None = None) -> None:
     """m ← μm + g, θ ← θ − ηm: (θ, m) after each of three steps from m = 0."""
 
@@ -80,6 +82,7 @@ def check_momentum_step(momentum_step: Any, secret: str | None = None) -> None:
     )  # fmt: skip
 
 
+@calmly
 def check_adam_step(adam_step: Any, secret: str | None = None) -> None:
     """The parameter after each of three steps of Adam, and its moments."""
 
@@ -144,6 +147,7 @@ def check_adam_step(adam_step: Any, secret: str | None = None) -> None:
     )  # fmt: skip
 
 
+@calmly
 def check_rmsprop_first_step(ratio: Any, secret: str | None = None) -> None:
     """|Δθ₁| / η of RMSProp from v₀ = 0 at β = 0.9, g ≫ ε: 1 / √(1 − β)."""
     check_number(
@@ -160,6 +164,7 @@ def check_rmsprop_first_step(ratio: Any, secret: str | None = None) -> None:
     )
 
 
+@calmly
 def check_torch_rate(torch_rate: Any, secret: str | None = None) -> None:
     """η(1 − β): the rate of torch.optim.SGD(momentum=β) that walks the path of the averaged form at η."""
     drawn = torch.rand(3, generator=numbers(secret, "rate"), dtype=torch.float64).tolist()
@@ -181,6 +186,7 @@ def check_torch_rate(torch_rate: Any, secret: str | None = None) -> None:
     )
 
 
+@calmly
 def check_adagrad_rates(effective_rates: Any, secret: str | None = None) -> None:
     """η / (√Σg² + ε) for each coordinate, after the gradients in the rows."""
     grads = torch.stack(_gradients(secret, "adagrad", 5))
@@ -213,6 +219,7 @@ def check_adagrad_rates(effective_rates: Any, secret: str | None = None) -> None
     )  # fmt: skip
 
 
+@calmly
 def check_cause(cause: Any, secret: str | None = None) -> None:
     """Why the run diverges. The public check accepts every answer that is one."""
     check_choice(
@@ -229,6 +236,7 @@ def check_cause(cause: Any, secret: str | None = None) -> None:
     )
 
 
+@calmly
 def check_largest_rate(largest_rate: Any, secret: str | None = None) -> None:
     """2(1 + μ)/λ: below it the heavy ball converges on ½λθ², above it diverges; tried by running both sides."""
     drawn = torch.rand(3, generator=numbers(secret, "largest"), dtype=torch.float64).tolist()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import tiedlib.regularization
+from tiedlib.homework.calm import calmly
 from tiedlib.homework.checks import Mistake, check_choice, check_function, check_that, numbers
 from tiedlib.regularization import max_norm, soft_threshold
 
@@ -31,6 +32,7 @@ def _check(
     check_function(name, answer, right, cases, mistakes=mistakes, forbid=(*_OURS, *forbid), show=secret is None)
 
 
+@calmly
 def check_penalized_step(penalized_step: Any, secret: str | None = None) -> None:
     """θ − η(g + 2λθ): plain gradient descent on loss + λ Σθ²; the gradient of the penalty is autograd's."""
     g = numbers(secret, "step")
@@ -72,6 +74,7 @@ def check_penalized_step(penalized_step: Any, secret: str | None = None) -> None
     _check("penalized_step", penalized_step, right, cases, wrong, secret)
 
 
+@calmly
 def check_torch_decay(torch_decay: Any, secret: str | None = None) -> None:
     """2λ / N: torch's weight_decay for the mean loss that repeats Σ losses + λ Σθ²."""
     drawn = torch.rand(2, generator=numbers(secret, "decay"), dtype=torch.float64).tolist()
@@ -93,6 +96,7 @@ def check_torch_decay(torch_decay: Any, secret: str | None = None) -> None:
     _check("torch_decay", torch_decay, lambda s, n: 2 * s / n, cases, wrong, secret)
 
 
+@calmly
 def check_penalized_loss(penalized_loss: Any, secret: str | None = None) -> None:
     """loss + λ₁ Σ|θ| + λ₂ Σθ² over the matrices: the value, and its gradient for every parameter."""
     seed = int(torch.randint(10**6, (), generator=numbers(secret, "loss")))
@@ -156,6 +160,7 @@ def check_penalized_loss(penalized_loss: Any, secret: str | None = None) -> None
     _check("penalized_loss", run(penalized_loss), right, cases, wrong, secret)
 
 
+@calmly
 def check_no_zeros(cause: Any, secret: str | None = None) -> None:
     """Why L1 leaves no weight at exactly 0. The public check accepts every answer that is one."""
     check_choice(
@@ -172,6 +177,7 @@ def check_no_zeros(cause: Any, secret: str | None = None) -> None:
     )
 
 
+@calmly
 def check_proximal_step(proximal_step: Any, secret: str | None = None) -> None:
     """soft_threshold(θ − ηg, ηλ), with weights that end at exactly 0."""
     g = numbers(secret, "proximal")
@@ -236,6 +242,7 @@ def check_proximal_step(proximal_step: Any, secret: str | None = None) -> None:
     )
 
 
+@calmly
 def check_largest_strength(largest_strength: Any, secret: str | None = None) -> None:
     """1/η − c/2: below it gradient descent on ½cθ² + λθ² converges, above it diverges."""
     drawn = torch.rand(3, generator=numbers(secret, "largest"), dtype=torch.float64).tolist()
@@ -255,6 +262,7 @@ def check_largest_strength(largest_strength: Any, secret: str | None = None) -> 
     _check("largest_strength", largest_strength, lambda lr, c: 1 / lr - c / 2, cases, wrong, secret)
 
 
+@calmly
 def check_limit_rows(limit_rows: Any, secret: str | None = None) -> None:
     """w_j min(1, c / ‖w_j‖) for every row, also for a row of zeros."""
     weight = torch.randn(6, 8, generator=numbers(secret, "rows"), dtype=torch.float64)

@@ -14,13 +14,14 @@ import os
 import re
 import zipfile
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 __all__ = ["Autograder", "Cell", "OtherHomework", "Submission", "Unreadable", "read_autograder", "read_submission"]
 
-_LARGEST = 200 * 2**20  # bytes of a submission, packed or unpacked
+LARGEST = 200 * 2**20  # bytes of a submission, packed or unpacked
 _MANY = 1000  # files in a zip
 _SECRET = "secret.txt"
 
@@ -66,6 +67,24 @@ class Autograder:
     files: dict[str, bytes]
     config: dict[str, Any]
     secret: str = ""
+    open: dict[str, int | float] = field(default_factory=dict)  # problems that a person grades, and what they are worth
+
+    @property
+    def hidden_words(self) -> list[str]:
+        """What nobody but the teacher may read in a result: the secret, and the texts that hidden checks are given."""
+        found = {self.secret} if self.secret else set()
+        for name, content in self.tests.items():
+            with suppress(SyntaxError, ValueError):
+                tree = ast.parse(content) if name.endswith(".py") else ast.Module(body=[], type_ignores=[])
+                for body in (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)):
+                    calls = [n for line in body.body for n in ast.walk(line) if isinstance(n, ast.Call)]
+                    given = [a for c in calls for a in (*c.args, *(k.value for k in c.keywords))]
+                    found |= {
+                        a.value
+                        for a in given
+                        if isinstance(a, ast.Constant) and isinstance(a.value, str) and len(a.value) >= 12
+                    }
+        return sorted(found, key=len, reverse=True)
 
     @property
     def questions(self) -> dict[str, str]:
@@ -99,6 +118,7 @@ def read_autograder(path: Path) -> Autograder:
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
             content = {name: archive.read(name) for name in archive.namelist() if not name.endswith("/")}
         config = json.loads(content.get("otter_config.json", b"{}"))
+        by_hand = json.loads(content.pop("open.json", b"{}"))
     except (OSError, zipfile.BadZipFile, ValueError) as error:
         raise ValueError(f"autograder is {path}; it must be a zip that otter assign made ({error})") from None
     below = {
@@ -110,7 +130,7 @@ def read_autograder(path: Path) -> Autograder:
     secrets = [part.pop(_SECRET).decode() for part in (below["tests"], below["files"], content) if _SECRET in part]
     secret = (secrets[0].strip() if secrets else "") or os.environ.get("TIEDLIB_HOMEWORK_SECRET", "")
     digest = hashlib.sha256(raw + secret.encode()).hexdigest()
-    found = Autograder(digest, below["tests"], below["files"], config, secret)
+    found = Autograder(digest, below["tests"], below["files"], config, secret, by_hand)
     if not found.questions:
         raise ValueError(f"autograder is {path}; it must be a zip that otter assign made (there is no test in it)")
     if config.get("lang", "python") != "python":
@@ -121,13 +141,15 @@ def read_autograder(path: Path) -> Autograder:
 
 
 def read_submission(path: Path, autograder: Autograder) -> Submission:
-    """Read a notebook, or a zip with one. Raises Unreadable or OtherHomework."""
+    """Read a notebook, a zip with one, or a student's folder with either. Raises Unreadable or OtherHomework."""
+    if path.is_dir() and not path.is_symlink():
+        return _of_folder(path, autograder)
     try:
         if not path.is_file() or path.is_symlink():
             raise Unreadable("this is no file; hand in the notebook itself or the zip that its last cell makes")
-        if path.stat().st_size > _LARGEST:
+        if path.stat().st_size > LARGEST:
             raise Unreadable(
-                f"the file is larger than {_LARGEST >> 20} MB; hand in the notebook without data and outputs"
+                f"the file is larger than {LARGEST >> 20} MB; hand in the notebook without data and outputs"
             )
         raw = path.read_bytes()
     except OSError as error:
@@ -147,6 +169,32 @@ def read_submission(path: Path, autograder: Autograder) -> Submission:
     return Submission(PurePosixPath(name).name, tuple(_cells(notebook, autograder.questions)), files, raw)
 
 
+def handed_in(folder: Path) -> list[Path]:
+    """The notebooks and zips of a student's folder (Moodle makes one for each), in folders below it too, the newest last."""
+    found = [
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in (".ipynb", ".zip")
+        and path.is_file()
+        and not path.is_symlink()
+        and not any(part.startswith((".", "__")) for part in path.relative_to(folder).parts)
+    ]
+    return sorted(found, key=lambda path: (path.stat().st_mtime, path.name))
+
+
+def _of_folder(folder: Path, autograder: Autograder) -> Submission:
+    """The newest notebook of this homework in a student's folder."""
+    reasons: list[ValueError] = []
+    for path in reversed(handed_in(folder)):
+        try:
+            return read_submission(path, autograder)
+        except (Unreadable, OtherHomework) as error:
+            reasons.append(error)
+    if reasons:
+        raise reasons[0]
+    raise Unreadable("the folder holds no notebook; hand in the notebook itself or the zip that its last cell makes")
+
+
 def _unpack(raw: bytes) -> tuple[str, bytes, dict[str, bytes]]:
     """The notebook's name, its content, and the other files. Hidden ones are left out: programs read them as settings."""
     try:
@@ -156,9 +204,9 @@ def _unpack(raw: bytes) -> tuple[str, bytes, dict[str, bytes]]:
                 path = PurePosixPath(entry.filename.replace("\\", "/"))
                 if path.is_absolute() or ".." in path.parts or ":" in entry.filename or "\0" in entry.filename:
                     raise Unreadable(f"the zip holds a file that would lie outside its folder: {entry.filename[:60]!r}")
-            if sum(entry.file_size for entry in entries) > _LARGEST or len(entries) > _MANY:
+            if sum(entry.file_size for entry in entries) > LARGEST or len(entries) > _MANY:
                 raise Unreadable(
-                    f"the zip holds more than {_LARGEST >> 20} MB or {_MANY} files; hand in the notebook alone"
+                    f"the zip holds more than {LARGEST >> 20} MB or {_MANY} files; hand in the notebook alone"
                 )
             wanted = [e for e in entries if not any(p.startswith((".", "__")) for p in PurePosixPath(e.filename).parts)]
             files = {str(PurePosixPath(e.filename.replace("\\", "/"))): archive.read(e) for e in wanted}

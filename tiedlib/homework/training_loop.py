@@ -14,6 +14,7 @@ from torch.nn import functional
 import tiedlib.autograd
 import tiedlib.linear_cross_entropy
 import tiedlib.training_loop
+from tiedlib.homework.calm import calmly
 from tiedlib.homework.checks import (
     Mistake,
     check_choice,
@@ -71,6 +72,7 @@ def _loss(z: Tensor, y: Tensor) -> Tensor:
     return functional.cross_entropy(z, y)
 
 
+@calmly
 def check_cross_entropy(cross_entropy: Any, secret: str | None = None) -> None:
     """The mean of log Σ exp z − z_y, for scores of any size."""
     overflow = (
@@ -107,6 +109,7 @@ def check_cross_entropy(cross_entropy: Any, secret: str | None = None) -> None:
     )  # fmt: skip
 
 
+@calmly
 def check_loss_gradient(loss_gradient: Any, secret: str | None = None) -> None:
     """(softmax(z) − onehot(y)) / B."""
 
@@ -141,6 +144,7 @@ def check_loss_gradient(loss_gradient: Any, secret: str | None = None) -> None:
     )  # fmt: skip
 
 
+@calmly
 def check_floor(floor: Any, secret: str | None = None) -> None:
     """log(1 + 9/e): scores of 1 for the right class and 0 for the nine others."""
     check_number("floor", floor, math.log(1 + 9 / math.e), mistakes=[
@@ -154,6 +158,7 @@ def check_floor(floor: Any, secret: str | None = None) -> None:
     ], show=secret is None)  # fmt: skip
 
 
+@calmly
 def check_cause(cause: Any, secret: str | None = None) -> None:
     """Why the run learns so little. The public check accepts every answer that is one."""
     check_choice("cause", cause, "C", {
@@ -164,6 +169,7 @@ def check_cause(cause: Any, secret: str | None = None) -> None:
     }, show=secret is not None)  # fmt: skip
 
 
+@calmly
 def check_keep_best(train_and_keep_best: Any, secret: str | None = None) -> None:
     """The number of the pass with the lowest loss, a copy of its state, and the model in that state."""
     drawn = torch.rand(7, generator=numbers(secret, "best"), dtype=torch.float64).tolist()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 import tiedlib.recurrent
 import tiedlib.tying
+from tiedlib.homework.calm import calmly
 from tiedlib.homework.checks import Mistake, check_choice, check_function, check_returns, numbers
 from tiedlib.homework.guard import behind
 from tiedlib.homework.tying_losses import check_augmented_loss, check_penalties, check_perplexity, draw
@@ -49,6 +50,7 @@ def _count(
     return matrices(tied) * vocab * width + lstm + output(tied) * vocab
 
 
+@calmly
 def check_parameters(parameters: Any, secret: str | None = None) -> None:
     """C·H once or twice, layers of 8H² + 4H, C biases of the output."""
     vocab, width, layers = (int(x) for x in torch.randint(3, 400, (3,), generator=numbers(secret, "count")))
@@ -109,6 +111,7 @@ def _parts(
     return out(read, torch.outer(e * y if only else e, h))
 
 
+@calmly
 def check_two_parts(two_parts: Any, secret: str | None = None) -> None:
     """∂ℒ/∂U and ∂ℒ/∂V at U = V = S, for h = tanh(W S_i) and z = S h."""
     S, W, more = draw(secret, "two parts", (7, 4), (4, 4), (5, 4))
@@ -226,6 +229,7 @@ def _trained(make: Any, S: Tensor, words: Tensor, targets: Tensor) -> Any:
     return scores
 
 
+@calmly
 def check_tied_output(tied_output: Any, secret: str | None = None) -> None:
     """z = S h + b with the embedding's own Parameter: what the layer holds, then three steps with a copy after each."""
     if not callable(tied_output):
@@ -255,6 +259,7 @@ def check_tied_output(tied_output: Any, secret: str | None = None) -> None:
     )
 
 
+@calmly
 def check_cause(cause: Any, secret: str | None = None) -> None:
     """Why the tied run starts so high. The public check accepts every answer that is one."""
     says = {
@@ -266,6 +271,7 @@ def check_cause(cause: Any, secret: str | None = None) -> None:
     check_choice("cause", cause, "B", says, show=secret is not None)
 
 
+@calmly
 def check_scores_at_start(scores_at_start: Any, secret: str | None = None) -> None:
     """(dσ², √d σ²): the mean of ⟨Sᵢ, Sᵢ⟩, and the standard deviation of ⟨Sᵢ, Sₖ⟩, for entries N(0, σ²)."""
     a, b = (0.1 + torch.rand(2, generator=numbers(secret, "scores"), dtype=torch.float64)).tolist()

@@ -16,6 +16,7 @@ from torch import Tensor
 import tiedlib.linear_cross_entropy
 import tiedlib.regularization
 import tiedlib.tying
+from tiedlib.homework.calm import calmly
 from tiedlib.homework.checks import Mistake, check_function, check_that, numbers
 from tiedlib.homework.guard import behind
 
@@ -80,6 +81,7 @@ def _of_penalty(wrong: Callable[..., Tensor], says: str) -> Mistake:
     return Mistake(partial(_graded_penalty, wrong), says)
 
 
+@calmly
 def check_penalties(paper_penalty: Any, code_penalty: Any, secret: str | None = None) -> None:
     """0.15 ‖P‖_F, and what the authors' code comes to beside a mean per token; with gradients."""
     P, Q = draw(secret, "penalties", (4, 4), (3, 3))
@@ -171,6 +173,7 @@ def _of_loss(says: str, **how: Any) -> Mistake:
     return Mistake(partial(_graded_loss, partial(_augmented, **how)), says)
 
 
+@calmly
 def check_augmented_loss(augmented_loss: Any, secret: str | None = None) -> None:
     """J = CE + α KL(ỹ ‖ ŷ^τ), its mean over rows and its gradients; then the same where logits are huge."""
     z, L = draw(secret, "augmented", (3, 6), (6, 4))
@@ -252,6 +255,7 @@ def _of_nats(says: str, end: Callable[[list[Tensor]], Tensor], nats: Any = _nats
     return Mistake(lambda *case: float(end(nats(*case))), says)
 
 
+@calmly
 def check_perplexity(perplexity: Any, secret: str | None = None) -> None:
     """exp of the mean nats over all pairs (word, neighbour) of a tied skip-gram."""
     generator = numbers(secret, "perplexity")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 import tiedlib.vae
+from tiedlib.homework.calm import calmly
 from tiedlib.homework.checks import Mistake, check_choice, check_function, check_number, numbers
 from tiedlib.vae import kl_standard_normal
 
@@ -28,6 +29,7 @@ def _check(name: str, answer: Any, right: Rule, cases: list[Any], mistakes: list
     check_function(name, answer, right, cases, mistakes=mistakes, forbid=_OURS, show=secret is None)
 
 
+@calmly
 def check_sample(sample: Any, secret: str | None = None) -> None:
     """μ + exp(½ log σ²) ε, first in value, then the gradients that reach μ and log σ²."""
     mu, logvar, epsilon = (_normal(secret, f"sample {what}", 5, 3) for what in ("mu", "logvar", "epsilon"))
@@ -76,6 +78,7 @@ def check_sample(sample: Any, secret: str | None = None) -> None:
     _check("sample", gradient(sample), gradient(right), cases, slopes, secret)
 
 
+@calmly
 def check_kl(kl: Any, secret: str | None = None) -> None:
     """½ Σ_j (μ² + σ² − log σ² − 1), one number for each example."""
     mu, logvar = _normal(secret, "kl mu", 5, 3), _normal(secret, "kl logvar", 5, 3)
@@ -110,6 +113,7 @@ def check_kl(kl: Any, secret: str | None = None) -> None:
     _check("kl", kl, kl_standard_normal, [(mu, logvar), (2 * mu[:2], logvar[:2] - 3)], mistakes, secret)
 
 
+@calmly
 def check_kl_of_two(kl_of_two: Any, secret: str | None = None) -> None:
     """KL(q‖p) = H(q, p) − H(q) of two laws on two points."""
     q, p = (0.9, 0.1), (0.5, 0.5)
@@ -137,6 +141,7 @@ def check_kl_of_two(kl_of_two: Any, secret: str | None = None) -> None:
     )
 
 
+@calmly
 def check_bound(bound: Any, secret: str | None = None) -> None:
     """Σ_i log p(x_i|z) − KL for each image, with moderate logits and with huge ones."""
     logits, mu, logvar = (
@@ -200,6 +205,7 @@ def check_bound(bound: Any, secret: str | None = None) -> None:
     _check("bound", bound, form(), [(1e4 * logits.sign(), x, mu, logvar)], huge, secret)
 
 
+@calmly
 def check_push(push: Any, secret: str | None = None) -> None:
     """p(z = k|x) for each image, also where every likelihood is far below what a float can hold."""
     each = 2 * _normal(secret, "each", 6, 5) - 9
@@ -233,6 +239,7 @@ def check_push(push: Any, secret: str | None = None) -> None:
     _check("push", push, right, [(40 * each - 2000, log_prior)], [Mistake(naive, says)], secret)
 
 
+@calmly
 def check_gap(gap: Any, secret: str | None = None) -> None:
     """KL(q ‖ posterior); the reference computes log p(x) and the bound, each from its own formula."""
     drawn = torch.rand(4, 5, generator=numbers(secret, "gap"), dtype=torch.float64) + 0.3
@@ -284,6 +291,7 @@ def check_gap(gap: Any, secret: str | None = None) -> None:
     _check("gap", gap, right, [tuple(row) for row in drawn.tolist()], mistakes, secret)
 
 
+@calmly
 def check_cause(cause: Any, secret: str | None = None) -> None:
     """Why the run is silent. The public check accepts every answer that is one."""
     check_choice(

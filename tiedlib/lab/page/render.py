@@ -81,6 +81,9 @@ def _figure(renderer: Any, payload: dict[str, Any], data: Any) -> nodes.Element:
     caption = nodes.caption(payload["caption"], "", *_caption(renderer, payload["caption"], data.line))
     figure = nodes.figure("", node, caption, classes=["tl-captioned"])
     label = next((tag for tag in tags if tag.startswith("fig-")), f"fig-{data.cell_index}-{data.output_index}")
+    if data.cell_index is None:  # glued: it may stand in many places
+        renderer.document.set_id(figure)
+        return figure
     figure["names"].append(nodes.fully_normalize_name(label))
     renderer.document.note_explicit_target(figure, figure)
     return figure
