@@ -218,6 +218,15 @@ def test_every_control_moves_its_figure_to_pythons_values(site, browser, path):
         assert visit.problems == []
 
 
+def seen(value: Any) -> Any:
+    """The same with four digits a number: two states may differ in what rounding left, which no picture shows."""
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    if isinstance(value, dict):
+        return {key: seen(one) for key, one in value.items()}
+    return [seen(one) for one in value] if isinstance(value, list) else value
+
+
 def every_control_moves(visit: Visit, figure: Any) -> None:
     visit.bring(figure)
     text = packed(figure)
@@ -245,7 +254,7 @@ def every_control_moves(visit: Visit, figure: Any) -> None:
         state = figure.evaluate("f => f.tiedlib.state")
         after = drawn(figure, state)
         agree(after, states.unpack(text, state))
-        if json.dumps(after["data"]) != json.dumps(before["data"]):
+        if json.dumps(seen(after["data"])) != json.dumps(seen(before["data"])):
             assert after["marks"] != before["marks"], f"{control.get_attribute('id')}: the picture did not change"
         before = after
 

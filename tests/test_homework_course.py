@@ -1,7 +1,10 @@
 """The build of a course: nothing of a solution or a secret reaches a student, and the same input gives the same bytes."""
 
+import base64
 import json
+import re
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +74,29 @@ def test_the_autograder_draws_from_the_course_s_secret(built: Path, name: str) -
         assert json.loads(archive.read("otter_config.json"))["assignment_name"] == name
         assert {"run_autograder", "setup.sh", "environment.yml"} <= set(archive.namelist()), "what Gradescope wants"
     whole = "\n".join(tests.values())
-    assert whole.count(SECRET) >= 3 and course.PLACEHOLDER not in whole
+    own = course._own(SECRET, name)
+    assert whole.count(own) >= 3 and course.PLACEHOLDER not in whole and SECRET not in whole
+    assert not any(course._own(SECRET, other) in whole for other in NAMES if other != name), "one secret a homework"
+    with zipfile.ZipFile(built / "autograder" / f"{name}.zip") as archive:
+        by_hand = json.loads(archive.read("open.json"))
+    assert by_hand == {p.name: p.points for p in course.problems(MASTERS / f"{name}.ipynb") if p.manual}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_of_the_secret_reaches_a_student(built: Path, name: str) -> None:
+    student = text(built / "student" / f"{name}.ipynb")
+    for form in (SECRET, course._own(SECRET, name), json.dumps(SECRET)[1:-1]):
+        assert form not in student
+    blob = re.search(r"grader = begin\('\w+', tests='(.+?)'\)", json.loads(student)["cells"] and cell_of(student))
+    files = json.loads(zlib.decompress(base64.b85decode(blob[1].encode().decode("unicode_escape"))))
+    assert {Path(file).stem for file in files} == set(homework(name).graded)
+    for file in files.values():
+        assert SECRET not in file and course._own(SECRET, name) not in file and "hidden=True" not in file
+
+
+def cell_of(student: str) -> str:
+    """The source of the cell that makes the checks."""
+    return next(s for cell in json.loads(student)["cells"] if "begin(" in (s := "".join(cell["source"])))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -205,4 +230,6 @@ def test_the_solution_gets_full_marks_and_the_untouched_notebook_none(
     best, none = graded[name, "solutions"], graded[name, "student"]
     assert (best["status"], best["score"]) == ("graded", by_program)
     assert (none["status"], none["score"]) == ("graded", 0)
-    assert all(question["points"] == 0 for question in none["questions"].values())
+    assert all(not question["points"] for question in none["questions"].values())
+    whole = sum(p.points for p in course.problems(MASTERS / f"{name}.ipynb"))
+    assert best["maximum"] == none["maximum"] == whole, "what the notebook says that it is worth"

@@ -151,7 +151,7 @@ UNREADABLE = {
     "empty": "is empty", "blank": "is empty", "=formula": "is empty", "binary": "can't be parsed", "list.json": "no list of cells",
     "deep": "can't be parsed", "essay.docx": "ending in .docx", "two.zip": "2 notebooks (a.ipynb, b.ipynb)",
     "none.zip": "no notebook", "no.zip": "the zip is damaged", "slip.zip": "outside its folder", "bomb.zip": "more than 200 MB",
-    "a folder": "this is no file",
+    "a folder": "the folder holds no notebook",
 }  # fmt: skip
 
 

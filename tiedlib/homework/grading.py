@@ -25,6 +25,7 @@ from typing import Any
 
 from tiedlib.arguments import whole
 from tiedlib.homework.examine import describe, examine
+from tiedlib.homework.hidden import without
 from tiedlib.homework.kernel import Stopped
 from tiedlib.homework.points import HandPoints
 from tiedlib.homework.sandbox import Limits, spaces
@@ -165,7 +166,7 @@ class _Grader:
             there = json.loads(file.read_text(encoding="utf-8"))
             if there["key"] == key and there["status"] != "not graded":
                 return there, True
-        result = _scrubbed({"file": shown(path.name), "key": key, **self._examine(path)}, self.autograder.hidden_words)
+        result = without({"file": shown(path.name), "key": key, **self._examine(path)}, self.autograder.hidden_words)
         write_atomic(file, _json(result))
         return result, False
 
@@ -231,18 +232,6 @@ def file_name(name: str) -> str:
         return name
     plain = re.sub(r"[^\w.() -]", "_", shown(name)).encode()[:100].decode(errors="ignore")
     return f"{plain}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:12]}"
-
-
-def _scrubbed(content: Any, words: list[str]) -> Any:
-    """The same without the words that only the teacher may know, wherever an error has carried them."""
-    if isinstance(content, str):
-        for word in words:
-            for form in (word, repr(word)[1:-1], json.dumps(word)[1:-1]):
-                content = content.replace(form, "[…]")
-        return content
-    if isinstance(content, dict):
-        return {_scrubbed(key, words): _scrubbed(value, words) for key, value in content.items()}
-    return [_scrubbed(value, words) for value in content] if isinstance(content, list) else content
 
 
 def _json(content: dict[str, Any]) -> bytes:

@@ -13,7 +13,6 @@ sound against that; the process can harm nobody else, and the code that does it 
 
 from __future__ import annotations
 
-import ast
 import builtins
 import importlib
 import json
@@ -49,6 +48,8 @@ def prepare(environment: dict[str, Any], modules: Sequence[str], early: Sequence
         from otter import test_files
         from otter.nbmeta_config import NBMetadataConfig
 
+        from tiedlib.homework.hidden import without, words
+
         for name in skip:
             del sys.modules[name]
         for name in (*modules, *early):
@@ -59,6 +60,7 @@ def prepare(environment: dict[str, Any], modules: Sequence[str], early: Sequence
     otter.Notebook.init_grading_mode("./no tests here")
     for name in ("__init__", "check", "check_all", "export", "to_pdf", "run_plugin", "add_plugin_files"):
         setattr(otter.Notebook, name, lambda *_, **__: None)
+    _tools.update(words=words, without=without)
     _tools.update(read=test_files.create_test_file, config=NBMetadataConfig, environment=environment)
     keep(modules)
 
@@ -89,12 +91,15 @@ def stay() -> None:
     shell = get_ipython()
     shell.ask_exit = lambda: None
     _streams.update({name: getattr(sys, name) for name in ("stdout", "stderr")})
-    shell.events.register("pre_run_cell", lambda *_: streams())
-    shell.events.register("post_run_cell", lambda *_: streams())  # the kernel writes to them before it answers
+    _tools["depth"] = sys.getrecursionlimit()
+    for event in ("pre_execute", "post_execute"):
+        shell.events.register(event, settle)  # what the kernel itself needs before it answers
 
 
-def streams() -> None:
-    """Put back the streams that a cell has taken away: every later cell would wait for them."""
+def settle() -> None:
+    """Put back what a cell has taken from the kernel itself, for which every later cell would wait: streams and room to call."""
+    if sys.getrecursionlimit() < _tools.get("depth", 0):
+        sys.setrecursionlimit(_tools["depth"])
     for name, stream in _streams.items():
         if getattr(sys, name, None) is not stream:
             setattr(sys, name, stream)
@@ -103,7 +108,7 @@ def streams() -> None:
 def restore() -> list[str]:
     """Put back what was replaced; the names of it."""
     found: list[str] = []
-    streams()
+    settle()
     for holder, name, value in _kept:
         if vars(holder).get(name) is not value:
             with suppress(AttributeError, TypeError):
@@ -139,26 +144,10 @@ def _run(path: str, environment: dict[str, Any]) -> tuple[list[bool], list[str]]
     test = _tools["read"](path, _tools["config"]())
     test.run(environment)
     results = test.test_case_results
-    hide = _words(Path(path).read_text(encoding="utf-8"))
-    return [result.passed for result in results], [_without(str(result.message), hide)[:2000] for result in results]
-
-
-def _words(source: str) -> list[str]:
-    """The texts that a test gives to its checks: the secret of the homework is one. What a check says goes to others than the
-    teacher, and an error shows the line that it happened in."""
-    bodies = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef)]
-    calls = [n for body in bodies for line in body.body for n in ast.walk(line) if isinstance(n, ast.Call)]
-    given = [a for call in calls for a in (*call.args, *(k.value for k in call.keywords))]
-    secret = os.environ.get("TIEDLIB_HOMEWORK_SECRET", "")
-    found = {a.value for a in given if isinstance(a, ast.Constant) and isinstance(a.value, str) and len(a.value) >= 12}
-    return sorted(found | ({secret} if secret else set()), key=len, reverse=True)
-
-
-def _without(text: str, words: Sequence[str]) -> str:
-    for word in words:
-        for form in (word, repr(word)[1:-1], json.dumps(word)[1:-1]):
-            text = text.replace(form, "[…]")
-    return text
+    source, secret = Path(path).read_text(encoding="utf-8"), os.environ.get("TIEDLIB_HOMEWORK_SECRET", "")
+    hide = _tools["words"](source, secret)
+    messages = [_tools["without"](str(result.message), hide)[:2000] for result in results]
+    return [result.passed for result in results], messages
 
 
 def answer() -> str:

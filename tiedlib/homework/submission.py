@@ -14,10 +14,11 @@ import os
 import re
 import zipfile
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
+
+from tiedlib.homework.hidden import words
 
 __all__ = ["Autograder", "Cell", "OtherHomework", "Submission", "Unreadable", "read_autograder", "read_submission"]
 
@@ -71,20 +72,9 @@ class Autograder:
 
     @property
     def hidden_words(self) -> list[str]:
-        """What nobody but the teacher may read in a result: the secret, and the texts that hidden checks are given."""
-        found = {self.secret} if self.secret else set()
-        for name, content in self.tests.items():
-            with suppress(SyntaxError, ValueError):
-                tree = ast.parse(content) if name.endswith(".py") else ast.Module(body=[], type_ignores=[])
-                for body in (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)):
-                    calls = [n for line in body.body for n in ast.walk(line) if isinstance(n, ast.Call)]
-                    given = [a for c in calls for a in (*c.args, *(k.value for k in c.keywords))]
-                    found |= {
-                        a.value
-                        for a in given
-                        if isinstance(a, ast.Constant) and isinstance(a.value, str) and len(a.value) >= 12
-                    }
-        return sorted(found, key=len, reverse=True)
+        """What nobody but the teacher may read in a result: the secret, and the texts that checks are given."""
+        tests = [content.decode(errors="replace") for name, content in self.tests.items() if name.endswith(".py")]
+        return sorted({word for test in tests for word in words(test, self.secret)}, key=len, reverse=True)
 
     @property
     def questions(self) -> dict[str, str]:
