@@ -12,6 +12,9 @@ RUN ?=
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(notdir $(CONSTRAINTS))
 SITE := _build/html
+# Beside it, a smaller environment with what Colab ships, in which tests/test_older_hosts.py runs the book.
+COLAB := $(VENV)-colab
+export OLDER_HOST := $(COLAB)
 
 export CONSTRAINTS
 # A folder that holds the data sets under the paths of data/registry.txt; without it they are downloaded when first used.
@@ -35,6 +38,10 @@ $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 	rm -f "$(VENV)"/.installed-*
 	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -c "$(CONSTRAINTS)" -e '.[book,test]'
 	touch "$@"
+
+# PyTorch is that of the environment above: another 700 MB would prove nothing more.
+$(COLAB)/.installed: constraints-colab.txt pyproject.toml tools/older_host.py | $(INSTALLED)
+	"$(BIN)/python" -m tools.older_host "$(COLAB)"
 
 # A page shows what the library, the records and the claims said when it was made: when one of them has changed, so has
 # every page, and the cache of executed notebooks, which looks at the notebooks alone, is stale.
@@ -74,7 +81,7 @@ format: $(INSTALLED)  ## write the style
 	"$(BIN)/ruff" check --fix-only --quiet .
 	"$(BIN)/ruff" format .
 
-test: lint book  ## everything that can fail: lint, types, the strict build, unit tests, every notebook, the browser
+test: lint book $(COLAB)/.installed  ## everything that can fail: lint, types, the strict build, unit tests, every notebook, the browser
 	OMP_NUM_THREADS=1 "$(BIN)/python" -m pytest --nbval-lax $(PYTEST)  # two workers, two cores: a thread each
 
 homework: wheel  ## a course in _build/homework: for students, graders, teachers; SECRET="…" for the hidden checks, EDITION=name
@@ -92,7 +99,7 @@ bench: book  ## training step, batched grids, every chapter, the built book in a
 	"$(BIN)/python" benchmarks/page.py --out _build/page.json
 
 constraints:  ## find the newest versions that fit pyproject.toml and pin them in constraints.txt
-	"$(PYTHON)" tools/constraints.py
+	"$(PYTHON)" -m tools.constraints
 
 address:  ## the repository's public address, and the notebooks' first cell: URL=https://github.com/owner/name sets it, URL= clears it
 	"$(PYTHON)" tools/address.py $(if $(filter undefined,$(origin URL)),,"$(URL)")

@@ -219,6 +219,22 @@ def test_one_line_exit_code_2_and_nothing_written(arguments, message, tmp_path, 
 
 
 @pytest.mark.parametrize(
+    ("raw", "place"),
+    [
+        ("the cat sat\n".encode("utf-16-le") * 20, "byte 0x00 at offset 1, in line 1"),
+        (b"one\rtwo\rtr\xe8s\r", "byte 0xe8 at offset 10, in line 3"),
+    ],
+)
+def test_a_text_that_is_no_text_is_refused_with_its_place(raw, place, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.txt").write_bytes(raw)
+    assert run(["train", "--corpus", "own.txt", "--out", "run"]) == 2
+    said = capfd.readouterr().err
+    assert f"own.txt is not utf-8: {place}, does not belong there. Save it as plain text in UTF-8" in said
+    assert said.count("\n") == 1 and not (tmp_path / "run" / "checkpoint.pt").exists()
+
+
+@pytest.mark.parametrize(
     "extra", [["--temperature", "-1"], ["--tokens", "0"], ["--top-k", "0"], ["--temperature", "nan"]], ids=" ".join
 )
 @pytest.mark.usefixtures("unchecked")

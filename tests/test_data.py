@@ -1,5 +1,7 @@
 """Vocabulary, batching, windows, reading text, the sets that need no download, and `load` itself."""
 
+import codecs
+import gzip
 import math
 import pickle
 import re
@@ -189,18 +191,73 @@ def test_words_with_eos_ends_each_line() -> None:
     assert words_with_eos("a") == ["a", EOS]
 
 
-def test_decode_text_takes_crlf_and_byte_order_mark() -> None:
-    assert decode_text(b"\xef\xbb\xbfa\r\nb\r\n", "x") == "a\nb\n"
+TEXT = "Grüße\n\nan Zoë\nund 北京\n"
 
 
-def test_bad_byte_is_named_with_its_offset(tmp_path) -> None:
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["LF", "CRLF", "CR"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_every_line_end_in_every_encoding_is_the_same_text(end, encoding) -> None:
+    mark = {"utf-16-le": codecs.BOM_UTF16_LE, "utf-16-be": codecs.BOM_UTF16_BE}.get(encoding, b"")
+    assert decode_text(mark + TEXT.replace("\n", end).encode(encoding), "x") == TEXT
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        (b"a\r\nb\rc\nd", "a\nb\nc\nd"),  # mixed
+        (b"a\r\r\nb\n\rc", "a\n\nb\n\nc"),
+        (b"a\r", "a\n"),
+        (b"\r\na", "\na"),
+        ("a\ufeff b\n\ufeffc\r\ufeffd".encode(), "a\ufeff b\nc\nd"),  # files that were joined; within a line it stays
+        ("\ufeff\ufeffa".encode(), "\ufeffa"),
+        ("a\x0bb\x0cc\x1cd\x85e\u2028f\u2029g".encode(), "a\x0bb\x0cc\x1cd\x85e\u2028f\u2029g"),  # no line ends
+        (b"a", "a"),
+        ("é".encode() * 700_000, "é" * 700_000),  # one long line, of letters of two bytes
+        ("𝄞\n".encode("utf-16"), "𝄞\n"),
+    ],
+)
+def test_what_ends_a_line_and_what_does_not(raw, text) -> None:
+    assert decode_text(raw, "x") == text
+
+
+@pytest.mark.parametrize(
+    ("raw", "encoding", "byte", "offset", "line"),
+    [
+        ("grüß ".encode() * 10 + b"\xff and so on", "utf-8", 0xFF, 70, 1),
+        (b"ab\r\ncd\ref\n" + "naïve".encode("latin-1"), "utf-8", 0xEF, 12, 4),
+        (codecs.BOM_UTF8 + b"a\nb\xe9", "utf-8", 0xE9, 6, 2),
+        (b"caf\xc3", "utf-8", 0xC3, 3, 1),  # cut within a letter
+        (b"a" * 2**20 + b"\r\xf0\x9f\x98", "utf-8", 0xF0, 2**20 + 1, 2),
+        (b"\xed\xa0\x80", "utf-8", 0xED, 0, 1),  # half of a surrogate pair
+        (b"\xc0\xaf", "utf-8", 0xC0, 0, 1),  # a letter in more bytes than it needs
+        ("hello\n".encode("utf-16-le"), "utf-8", 0, 1, 1),
+        ("hello\n".encode("utf-16-be"), "utf-8", 0, 0, 1),
+        (codecs.BOM_UTF8 + "grüß\rx\0".encode(), "utf-8", 0, 11, 2),
+        ("hello".encode("utf-32"), "utf-16", 0, 2, 1),
+        (codecs.BOM_UTF16_LE + b"a\0\n\0b", "utf-16", ord("b"), 6, 2),  # cut within a letter
+        (codecs.BOM_UTF16_BE + b"\0a\0\r\xd8\x00\0b", "utf-16", 0xD8, 6, 2),  # half of a pair
+        (codecs.BOM_UTF16_BE + b"\0a\0\r\0\0", "utf-16", 0, 6, 2),
+        (gzip.compress(b"a text\n" * 9, mtime=0), "utf-8", 0x8B, 1, 1),
+        (b"PK\x03\x04\x14\x00", "utf-8", 0, 5, 1),  # a zip archive, as a word processor's file is
+    ],
+)
+def test_a_byte_that_does_not_belong_there_is_named_with_its_place(tmp_path, raw, encoding, byte, offset, line) -> None:
     file = tmp_path / "letter.txt"
-    file.write_bytes("gr\u00fc\u00df ".encode() * 10 + b"\xff and so on")
-    with pytest.raises(BadByteError, match=r"letter\.txt is not utf-8: byte 0xff at offset 70"):
+    file.write_bytes(raw)
+    message = f"{file} is not {encoding}: byte 0x{byte:02x} at offset {offset}, in line {line}, does not belong there"
+    with pytest.raises(BadByteError, match=re.escape(message)):
         load(file)
 
 
-@pytest.mark.parametrize("content", [b"", b" \r\n\n\t"])
+def test_the_encoding_of_a_set_is_its_own() -> None:
+    assert decode_text("þÿ\r\n".encode("latin-1"), "x", "latin-1") == "þÿ\n", "these two bytes are UTF-16's mark"
+    with pytest.raises(BadByteError, match="x is not ascii: byte 0xc3 at offset 2, in line 2,"):
+        decode_text("a\ré".encode(), "x", "ascii")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b" \r\n\n\t", b"\r", codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF8 + b"\x0c\r"]
+)
 def test_empty_file(tmp_path, content) -> None:
     file = tmp_path / "nothing.txt"
     file.write_bytes(content)
@@ -252,6 +309,23 @@ def test_own_text_holds_out_its_last_tenth(story) -> None:
     assert list(corpus.sha256) == ["story.txt"] and len(corpus.sha256["story.txt"]) == 64
     split = load(story, punctuation=True)
     assert split.vocabulary.decode(split.train[:6]) == ["Once", ",", "a", "dog", ".", EOS]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("end", ["\r", "\r\n", "\n"])
+@pytest.mark.parametrize("unit", ["word", "character"])
+def test_an_own_text_is_the_same_tokens_however_it_was_saved(tmp_path, encoding, end, unit) -> None:
+    """A text with carriage returns alone was one long line, without a single <eos>."""
+    text = "Once, a dog.\n\nIt was größer\x0bthan\u2028he.\n" * 25
+    file, same = tmp_path / "story.txt", tmp_path / "same.txt"
+    file.write_bytes(text.replace("\n", end).encode(encoding))
+    same.write_bytes(text.encode())
+    corpus, wanted = load(file, unit=unit), load(same, unit=unit)
+    assert torch.equal(corpus.train, wanted.train) and torch.equal(corpus.valid, wanted.valid)
+    assert corpus.vocabulary == wanted.vocabulary
+    if unit == "word":
+        found = corpus.vocabulary.decode(torch.cat([corpus.train, corpus.valid]))
+        assert found == ["Once,", "a", "dog.", EOS, "It", "was", "größer", "than", "he.", EOS] * 25
 
 
 def test_own_text_by_characters(story) -> None:

@@ -100,6 +100,21 @@ def test_text_goes_on_after_the_prompt(folder):
     assert set(text.split()) <= set(WORDS.split()) | {"<unk>"}
 
 
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_line_of_the_prompt_ends_as_it_did_in_training(folder, end, monkeypatch):
+    begun = []
+    monkeypatch.setattr(
+        "tiedlib.lab.generation.continue_text",
+        lambda model, given, length, **options: begun.append(given) or continue_text(model, given, length, **options),
+    )
+    text = generate(folder, f"\ufeffthe cat{end} {end}the dog", 5, seed=1)
+    _, vocabulary, _ = load_model(folder)
+    assert vocabulary.decode(begun[0]) == ["the", "cat", "<eos>", "the", "dog"]
+    assert text.startswith("the cat\nthe dog ")
+    assert generate(folder, f"the cat{end}", 5, seed=1).startswith("the cat\n")
+    assert vocabulary.decode(begun[1]) == ["the", "cat", "<eos>"]
+
+
 def test_without_a_prompt_a_sentence_begins(folder):
     assert generate(folder, "", 5) == generate(folder, "  ", 5) and not generate(folder, "", 5).startswith(" ")
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from tiedlib.lab import checkpoints
 from tiedlib.lab.configuration import TrainConfig
 from tiedlib.lab.data import EOS, Vocabulary
+from tiedlib.lab.data.text import plain
 from tiedlib.lab.training import build_model
 from tiedlib.tying import LanguageModel
 
@@ -88,18 +89,22 @@ def generate(
     top_k: int | None = None,
     seed: int = 0,
 ) -> str:
-    """The prompt and `length` tokens after it, by the model in `folder`; `<eos>` becomes a line's end.
+    """The prompt and `length` tokens after it, by the model in `folder`; a line's end of the prompt (any of LF, CRLF, CR) is
+    read as `<eos>`, as in training, and `<eos>` becomes a line's end.
 
     An empty prompt begins a sentence (after `<eos>`, or the most frequent token where there is none). Raises ValueError
     for a word of the prompt that the model does not know, where it has no `<unk>` to stand for it, and as
     `continue_text`; CheckpointError for a folder without a readable checkpoint.
     """
     model, vocabulary, unit = load_model(folder)
-    given = vocabulary.encode(list(prompt) if unit == "character" else prompt.split())
+    prompt = plain(prompt)
+    *whole, last = ([*line.split()] for line in prompt.split("\n"))
+    words = [*(word for line in whole if line for word in (*line, EOS)), *last] if EOS in vocabulary else prompt.split()
+    given = vocabulary.encode(list(prompt) if unit == "character" else words)
     if not len(given):
         given = vocabulary.encode([EOS]) if EOS in vocabulary else torch.tensor([0])
     generator = torch.Generator().manual_seed(seed)
     new = continue_text(model, given, length, temperature=temperature, top_k=top_k, generator=generator)
     if unit == "character":
         return prompt + "".join(vocabulary.decode(new))
-    return " ".join([*prompt.split(), *vocabulary.decode(new)]).replace(f" {EOS}", "\n").replace("\n ", "\n")
+    return " ".join([*words, *vocabulary.decode(new)]).replace(f" {EOS}", "\n").replace("\n ", "\n")

@@ -183,7 +183,8 @@ def plain_text(
     unit: Unit = "word",
     punctuation: bool = False,
 ) -> Corpus:
-    """A text file of the user's own (UTF-8): the first 90 % to train on, the last 10 % to validate; `test` is None.
+    """A text file of the user's own (UTF-8, or UTF-16 with a byte order mark): the first 90 % to train on, the last 10 % to
+    validate; `test` is None.
 
     A word is what stands between white space; punctuation=True makes each punctuation mark a word of its own. Every
     line with a word in it ends with `<eos>`. unit="character": every character is a token, line ends too.

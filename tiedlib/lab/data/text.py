@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import re
@@ -19,22 +20,41 @@ _PIECE = 1 << 20
 
 
 def decode_text(raw: bytes, source: str, encoding: str = "utf-8") -> str:
-    """The text that these bytes spell; CRLF becomes LF, a byte order mark is dropped. source: the name for errors.
+    """The text that these bytes spell, its lines ended by line feeds (see `plain`). source: the name for errors.
 
-    Raises BadByteError with the offset of the first byte that the encoding does not allow, EmptyFileError where there
-    is nothing but white space.
+    Bytes of another encoding are taken as UTF-16 where they begin with its byte order mark, and never without one. Raises
+    BadByteError with the place of the first byte that the encoding does not allow, or of a NUL byte, which no text has;
+    EmptyFileError where there is nothing but white space.
     """
+    if encoding == "utf-8" and raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "utf-16"
     try:
         text = raw.decode(encoding)
     except UnicodeDecodeError as error:
-        raise BadByteError(
-            f"{source} is not {encoding}: byte 0x{raw[error.start]:02x} at offset {error.start} does not belong there. "
-            f"Save the text as {encoding} and try again"
-        ) from None
-    text = text.removeprefix("\ufeff").replace("\r\n", "\n")
+        before = raw[: error.start].decode(encoding, "ignore")
+        raise _bad_byte(source, encoding, raw[error.start], error.start, before) from None
+    if "\0" in text:
+        before = text[: text.index("\0")]
+        raise _bad_byte(source, encoding, 0, len(before.encode(encoding)), before)
+    text = plain(text)
     if not text.strip():
         raise EmptyFileError(f"{source} is empty: it holds no word. Give a file with text in it")
     return text
+
+
+def plain(text: str) -> str:
+    """The text with one kind of line end: CRLF and CR become LF. A byte order mark goes, at the start and where files were
+    joined, at the start of a line. Nothing else ends a line: form feed, U+0085, U+2028 and their like are white space in it."""
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return text.removeprefix("\ufeff").replace("\n\ufeff", "\n")
+
+
+def _bad_byte(source: str, encoding: str, byte: int, offset: int, before: str) -> BadByteError:
+    line = plain(before).count("\n") + 1
+    return BadByteError(
+        f"{source} is not {encoding}: byte 0x{byte:02x} at offset {offset}, in line {line}, does not belong there. "
+        "Save it as plain text in UTF-8 (UTF-16 is read where it begins with its byte order mark) and try again"
+    )
 
 
 def read_bytes(path: Path) -> bytes:
