@@ -22,6 +22,8 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
+from tiedlib.lab.configuration import differences
+
 __all__ = [
     "FORMAT",
     "CheckpointError",
@@ -116,12 +118,16 @@ def load(path: Path, *, text: bool = True) -> dict[str, Any]:
     return dict(content)
 
 
-def require_same(path: Path, what: str, saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    """Raise CheckpointError, naming every entry that differs, where `path` belongs to another configuration or data."""
-    keys = [*wanted, *(key for key in saved if key not in wanted)]
-    differ = [
-        f"{key} {saved.get(key)!r} (now {wanted.get(key)!r})" for key in keys if saved.get(key) != wanted.get(key)
-    ]
+def require_same(path: Path, what: str, saved: Mapping[str, Any], wanted: Any) -> None:
+    """Raise CheckpointError, naming every entry that differs, where `path` belongs to other data, or, where `wanted` is a
+    dataclass, to another configuration."""
+    if not isinstance(wanted, Mapping):
+        differ = differences(saved, wanted)
+    else:
+        keys = [*wanted, *(key for key in saved if key not in wanted)]
+        differ = [
+            f"{key} {saved.get(key)!r} (now {wanted.get(key)!r})" for key in keys if saved.get(key) != wanted.get(key)
+        ]
     if differ:
         raise CheckpointError(
             f"{path} has another {what}: {', '.join(differ)}; give another folder, or the same settings"

@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import operator
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import torch
 
 from tiedlib.tying import PRESETS
 
-__all__ = ["TrainConfig", "VAEConfig", "check_precision", "has_bfloat16", "option"]
+__all__ = ["TrainConfig", "VAEConfig", "check_precision", "completed", "differences", "has_bfloat16", "option"]
 
 
 def option(default: Any, what: str, **limits: Any) -> Any:
@@ -76,8 +77,11 @@ class TrainConfig:
         return {name: size for name, size in cuts.items() if size is not None}
 
     def digest(self) -> str:
-        """Eight letters and digits that differ between configurations."""
-        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()[:8]
+        """Eight letters and digits that differ between configurations, and stay where a field is added whose default is kept."""
+        new = {option.name for option in dataclasses.fields(self)} - _FIRST_FIELDS
+        at_rest = {option.name for option in dataclasses.fields(self) if getattr(self, option.name) == option.default}
+        said = {name: value for name, value in dataclasses.asdict(self).items() if name not in new & at_rest}
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:8]
 
     def lr_factor(self, epoch: int) -> float:
         """decay ** max(i − constant_epochs, 0), i from 0; as the authors', constant_epochs + 1 epochs at full rate."""
@@ -86,6 +90,10 @@ class TrainConfig:
     def clip_at(self, epoch: int) -> float:
         """The largest norm in epoch i from 0: early_clip, where it is set, up to i = constant_epochs, and clip after it."""
         return self.clip if self.early_clip is None or epoch > self.constant_epochs else self.early_clip
+
+
+# Those that every digest holds; a field that comes later stands in it only where it differs from its default.
+_FIRST_FIELDS = frozenset(option.name for option in dataclasses.fields(TrainConfig))
 
 
 @dataclass(frozen=True)
@@ -111,6 +119,45 @@ class VAEConfig:
     def __post_init__(self) -> None:
         for option in dataclasses.fields(self):
             _check(option.name, getattr(self, option.name), option)
+
+
+def completed(config: Mapping[str, Any], kind: type | None = None) -> dict[str, Any]:
+    """A configuration as a record or a checkpoint holds it, with every field: one that is absent came later, and has its
+    default. kind: its dataclass (None: the smallest that has all its fields; where there is none, nothing is added)."""
+    kind = kind or _kind(config)
+    options = dataclasses.fields(kind) if kind else ()
+    return {**{o.name: o.default for o in options if o.default is not dataclasses.MISSING}, **config}
+
+
+def differences(found: Mapping[str, Any], wanted: Any) -> list[str]:
+    """What differs between a configuration in a record or a checkpoint and the one that is wanted (a dataclass, or all fields
+    of one), as "lr 1.0 (now 0.5)". Every comparison of configurations is this one: absent fields have their defaults."""
+    now = dict(wanted) if isinstance(wanted, Mapping) else dataclasses.asdict(wanted)
+    kind = _kind({**found, **now}) if isinstance(wanted, Mapping) else type(wanted)
+    was, now = (completed(config, kind) for config in (found, now))
+    return [
+        f"{name} {was.get(name, 'absent')!r} (now {now.get(name, 'absent')!r})"
+        for name in {**now, **was}
+        if name not in now or name not in was or _listed(was[name]) != _listed(now[name])
+    ]
+
+
+def _listed(value: Any) -> Any:
+    """Tuples as lists, as JSON gives them back."""
+    return [_listed(part) for part in value] if isinstance(value, (list, tuple)) else value
+
+
+def _kind(config: Mapping[str, Any]) -> type[Any] | None:
+    """The smallest dataclass of a configuration that has all these fields; its first one is in every record."""
+    waiting: list[type[Any]] = [TrainConfig, VAEConfig]
+    fitting: list[tuple[int, type[Any]]] = []
+    while waiting:
+        kind = waiting.pop()
+        waiting += kind.__subclasses__()
+        names = [option.name for option in dataclasses.fields(kind)]
+        if names[0] in config and set(config) <= set(names):
+            fitting.append((len(names), kind))
+    return min(fitting, key=lambda pair: pair[0])[1] if fitting else None
 
 
 def _check(name: str, value: Any, option: dataclasses.Field[Any]) -> None:

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 import tiedlib
 from tiedlib.lab.checkpoints import set_aside, write_atomic
+from tiedlib.lab.configuration import completed, differences
 from tiedlib.lab.data import Dataset
 from tiedlib.lab.resources import resource
 
@@ -91,22 +92,13 @@ def save_record(path: Path, record: Mapping[str, Any]) -> None:
     write_atomic(path, (text + "\n").encode())
 
 
-def refuse_other(path: Path, config: Mapping[str, Any]) -> None:
-    """Raise RecordError where `path` holds anything but a record of this configuration."""
-    if path.exists():
-        found = read(path)["config"]
-        differ = [
-            f"{k} {found.get(k)!r} (now {config.get(k)!r})"
-            for k in {**found, **config}
-            if found.get(k) != config.get(k)
-        ]
-        if differ:
-            raise RecordError(
-                f"{path} is the record of another configuration: {', '.join(differ)}; it is left as it is"
-            )
+def refuse_other(path: Path, config: Any) -> None:
+    """Raise RecordError where `path` holds anything but a record of this configuration, a dataclass or all its fields."""
+    if path.exists() and (differ := differences(read(path)["config"], config)):
+        raise RecordError(f"{path} is the record of another configuration: {', '.join(differ)}; it is left as it is")
 
 
-def set_aside_if_damaged(path: Path, config: Mapping[str, Any]) -> str | None:
+def set_aside_if_damaged(path: Path, config: Any) -> str | None:
     """As `refuse_other`; but a damaged record gets another name, and what happened is returned."""
     try:
         refuse_other(path, config)
@@ -139,7 +131,8 @@ def load_records(prefix: str) -> dict[str, dict[str, Any]]:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The record in the file `path`. Raises RecordError where it cannot be read, DamagedRecordError where it is no record."""
+    """The record in the file `path`, its configuration with every field. Raises RecordError where it cannot be read,
+    DamagedRecordError where it is no record."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -150,7 +143,7 @@ def read(path: Path) -> dict[str, Any]:
         raise DamagedRecordError(f"{path} is damaged: it is no record of a run; move it away or run it again")
     if content.get("format") != FORMAT:
         raise RecordError(f"{path} has format {content.get('format')!r}, this program reads {FORMAT}")
-    return content
+    return {**content, "config": completed(content["config"])}
 
 
 def table(
@@ -168,9 +161,10 @@ def table(
     """
     groups: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for record in records:
-        if missing := [name for name in by if name not in record["config"]]:
+        config = completed(record["config"])
+        if missing := [name for name in by if name not in config]:
             raise ValueError(f"by holds {missing[0]!r}; it must be a field of the configuration")
-        groups.setdefault(tuple(record["config"][name] for name in by), []).append(record)
+        groups.setdefault(tuple(config[name] for name in by), []).append(record)
     rows = []
     for setting, group in groups.items():
         row: dict[str, Any] = {**dict(zip(by, setting, strict=True)), "n": len(group)}

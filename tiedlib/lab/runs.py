@@ -6,7 +6,6 @@ alone, one that was stopped goes on from its checkpoint, so that the same comman
 
 from __future__ import annotations
 
-import dataclasses
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -60,7 +59,7 @@ def make(
     good, missing = True, {}
     for run, task in tasks.items():
         try:
-            if note := records.set_aside_if_damaged(task.record, dataclasses.asdict(task.config)):
+            if note := records.set_aside_if_damaged(task.record, task.config):
                 report(f"{run}: {note}, and the run is made again")
         except records.RecordError as error:
             report(f"{run}: {error}")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tiedlib.lab import checkpoints, records
-from tiedlib.lab.configuration import TrainConfig
+from tiedlib.lab.configuration import TrainConfig, differences
 from tiedlib.lab.runs import Say, Task, by_processes, make
 
 __all__ = ["plan", "seed_list", "sweep", "table", "varied"]
@@ -140,7 +140,7 @@ def sweep(
             at_once = jobs or max(1, (os.cpu_count() or 1) // threads)
             good = make(out.name, tasks, lambda missing: by_processes(missing, at_once, report, **options), report)
         there = [(records.read(task.record), task.config) for task in tasks.values() if task.record.exists()]
-    return [record for record, config in there if record["config"] == dataclasses.asdict(config)], good
+    return [record for record, config in there if not differences(record["config"], config)], good
 
 
 def table(found: Sequence[Mapping[str, Any]], vary: Sequence[str]) -> str:

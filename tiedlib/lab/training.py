@@ -96,7 +96,7 @@ def train(
                 raise FloatingPointError(f"{error}{kept}") from error
         if out:
             group.first(lambda: records.save_record(out / "record.json", run.record))
-        return dict(run.record)
+        return {**run.record, "config": dataclasses.asdict(config)}
 
 
 def _begin(
@@ -111,7 +111,7 @@ def _begin(
     except checkpoints.DamagedError as error:
         notes = [f"{error}; it is now {group.first(lambda: checkpoints.set_aside(path)).name}, and the run begins anew"]
         run = _Run(config, corpus, path, group)
-    notes.append(group.first(lambda: records.set_aside_if_damaged(out / "record.json", dataclasses.asdict(config))))
+    notes.append(group.first(lambda: records.set_aside_if_damaged(out / "record.json", config)))
     return run, tuple(note for note in notes if note)
 
 
@@ -146,7 +146,7 @@ class _Run:
     def restore(self, path: Path) -> None:
         """Take up the run saved at `path`. Raises DamagedError where it is damaged, CheckpointError where it is another's."""
         saved, group = self.group.first(lambda: checkpoints.load(path)), self.group
-        checkpoints.require_same(path, "configuration", saved["config"], dataclasses.asdict(self.config))
+        checkpoints.require_same(path, "configuration", saved["config"], self.config)
         checkpoints.require_same(path, "text (sha256 of a file)", saved["data"], self.corpus.sha256)
         place = {"processes": len(saved.get("ranks", [None])), "device": saved.get("device", "cpu")}
         now = {"processes": group.size, "device": group.device.type}

@@ -64,14 +64,14 @@ def train_vae(
     with checkpoints.locked(out) if out else nullcontext(), own_state(config.threads), checkpoints.ctrl_c() as stop:
         run = _Run(config, images, None if out is None else out / "checkpoint.pt")
         if out:
-            records.refuse_other(out / "record.json", dataclasses.asdict(config))
+            records.refuse_other(out / "record.json", config)
         if run.record is None:
             for event in run.events(stop):
                 on_event(event)
             run.finish()
         if out:
             records.save_record(out / "record.json", run.record)
-        return dict(run.record)
+        return {**run.record, "config": dataclasses.asdict(config)}
 
 
 def _check_held_out(images: Any, config: VAEConfig) -> None:
@@ -117,7 +117,7 @@ class _Run:
     def restore(self, path: Path) -> None:
         """Take up the run saved at `path`. Raises CheckpointError where it is damaged or of another run."""
         saved = checkpoints.load(path, text=False)
-        checkpoints.require_same(path, "configuration", saved["config"], dataclasses.asdict(self.config))
+        checkpoints.require_same(path, "configuration", saved["config"], self.config)
         checkpoints.require_same(path, "data (sha256 of a file)", saved["data"], self.images.sha256)
         try:
             self.model.load_state_dict(saved["model"])
