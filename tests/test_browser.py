@@ -24,7 +24,22 @@ import nbformat
 import numpy as np
 import pytest
 from plotly.colors import sample_colorscale
-from visit import BOOK, FLAGS, PAGES, PHONE, ROOT, WIDE, Visit, axe_source, chromium, late, leads_on, packed, served
+from visit import (
+    BOOK,
+    FLAGS,
+    PAGES,
+    PHONE,
+    ROOT,
+    START_MS,
+    WIDE,
+    Visit,
+    axe_source,
+    chromium,
+    late,
+    leads_on,
+    packed,
+    served,
+)
 
 from tiedlib.lab import plots
 from tiedlib.lab.page import states
@@ -65,7 +80,7 @@ def browsers() -> Iterator[Callable[..., Any]]:
             if anew or not opened:
                 for one in opened:
                     one.close()
-                opened[:] = [play.chromium.launch(executable_path=found, args=FLAGS)]
+                opened[:] = [play.chromium.launch(executable_path=found, args=FLAGS, timeout=START_MS)]
             return opened[0]
 
         yield give
@@ -537,7 +552,7 @@ def jupyterlab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=tmp_path)
         try:
-            for _ in range(240):
+            for _ in range(1800):
                 with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/api", timeout=2):
                     break
                 assert process.poll() is None, (tmp_path / "log").read_text()[-2000:]
@@ -551,7 +566,7 @@ def jupyterlab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def run_cells(browser: Any, address: str, count: int) -> Any:
     """A notebook in JupyterLab after its first `count` cells were run."""
     page = browser.new_context(viewport=WIDE).new_page()
-    page.set_default_timeout(120_000)
+    page.set_default_timeout(600_000)
     page.goto(address)
     page.locator(".jp-Notebook .jp-Cell").first.click()
     page.keyboard.press("Escape")
@@ -628,7 +643,7 @@ def teachers_book(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = tmp_path_factory.mktemp("teacher") / "book"
     shutil.copytree(ROOT / "tests" / "sample_book", source, ignore=shutil.ignore_patterns("_build"))
     tool = Path(sys.executable).with_name("jupyter-book")
-    done = subprocess.run([tool, "build", "-W", "--keep-going", source], capture_output=True, text=True, timeout=600)
+    done = subprocess.run([tool, "build", "-W", "--keep-going", source], capture_output=True, text=True, timeout=1800)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     return source / "_build" / "html"
 

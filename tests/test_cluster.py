@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -36,9 +37,25 @@ def cluster(monkeypatch):
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("PYTHONPATH", str(Path.cwd()))
     memory = {"object_store_memory": 80 * 2**20}
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, **memory})
+    monkeypatch.setenv("RAY_gcs_server_port_wait_time_s", "600")
+
+    def begun():
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, **memory})
+        try:
+            made.add_node(num_cpus=1, **memory)
+        except BaseException:
+            made.shutdown()
+            raise
+        return made
+
+    made, until = None, time.monotonic() + 900
+    while made is None:
+        try:
+            made = begun()
+        except Exception:  # Ray gives a node 30 s to start, which cannot be set, and a busy machine may need more
+            if time.monotonic() > until:
+                raise
     try:
-        made.add_node(num_cpus=1, **memory)
         yield made
     finally:
         made.shutdown()

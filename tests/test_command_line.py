@@ -346,7 +346,7 @@ def test_ctrl_c_and_a_second_process(tmp_path):
     _, errors = second.communicate()
     assert second.returncode == 2 and f"{tmp_path / 'run'} is in use by another run" in errors
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 130
     assert errors == f"tiedlib: stopped; the same command goes on from the checkpoint in {tmp_path / 'run'}\n"
     assert (tmp_path / "run" / "checkpoint.pt").exists() and not (tmp_path / "run" / "record.json").exists()

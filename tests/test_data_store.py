@@ -280,7 +280,7 @@ def run_python(store: Store, *code: str, wait: bool = False) -> subprocess.Popen
         cwd=Path(__file__).parents[1],
     )
     if wait:
-        process.wait(timeout=120)
+        process.wait(timeout=600)
     return process
 
 
@@ -298,7 +298,7 @@ def test_two_processes_at_once_download_once(site, store) -> None:
         process.stdin.write("go\n")
         process.stdin.flush()
     for process in processes:
-        out, err = process.communicate(timeout=60)
+        out, err = process.communicate(timeout=600)
         assert out == f"{len(TEXTS[TRAIN])}\n", err
     assert site.asked[TRAIN] == 1
     assert left_behind(store) == []

@@ -147,7 +147,7 @@ def two(tmp_path_factory):
     (root / "script.py").write_text(textwrap.dedent(SCRIPT))
     configs = {name: dataclasses.asdict(config) for name, config in CONFIGS.items()}
     process = torchrun(str(root / "script.py"), str(root), json.dumps(configs))
-    _, errors = process.communicate(timeout=300)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
     return root, json.loads((root / "told.json").read_text())
 
@@ -207,11 +207,11 @@ def test_the_command_below_torchrun(tmp_path):
         if line.startswith("epoch 2/12"):
             break
     os.killpg(process.pid, signal.SIGINT)
-    process.communicate(timeout=120)
+    process.communicate(timeout=600)
     saved = checkpoints.load(tmp_path / "two" / "checkpoint.pt")
     assert saved["progress"]["epoch"] < 12 and saved["record"] is None
     process = torchrun(*command, str(tmp_path / "two"))
-    printed, errors = process.communicate(timeout=120)
+    printed, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
     lines = printed.splitlines()
     assert lines[0].startswith("going on in ") and lines[-1].endswith("record.json")
@@ -270,6 +270,6 @@ def test_a_gpu_below_torchrun_makes_the_run_of_a_processor(tmp_path):
     flags = [word for name, value in fields.items() for word in (f"--{name.replace('_', '-')}", str(value))]
     command = ["-m", "tiedlib", "train", "--corpus", "toy_language", *flags, "--tied", "--device", "cuda"]
     process = torchrun("--nproc-per-node", "1", *command, "--out", str(tmp_path / "gpu"))
-    _, errors = process.communicate(timeout=300)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
     same(tmp_path / "gpu", tmp_path / "one", tolerance=1e-3)

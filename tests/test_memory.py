@@ -37,7 +37,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 def pages(first, **environment):
     free = {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")}
     command = [sys.executable, "-c", STEPS.format(first)]
-    done = subprocess.run(command, env={**free, **environment}, capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run(command, env={**free, **environment}, capture_output=True, text=True, check=True, timeout=600)
     return done.stdout.split()
 
 

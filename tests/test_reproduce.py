@@ -313,7 +313,7 @@ def test_ctrl_c_stops_every_process_and_saves(tmp_path):
         if ", epoch 2:" in line:
             break
     os.killpg(process.pid, signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=600)
     assert process.returncode != 0 and names(tmp_path / "results") == []
     assert (tmp_path / "out" / "tiny" / "long-s0" / "checkpoint.pt").exists()
 

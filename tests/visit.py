@@ -24,6 +24,7 @@ PAGES = sorted(p.relative_to(BOOK).as_posix() for p in BOOK.rglob("*.html") if "
 AXE = ("axe-core", "4.14.1", "package/axe.min.js", "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c")
 WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 360, "height": 740}
 FLAGS = ("--no-sandbox", "--disable-gpu")
+START_MS = 600_000  # milliseconds that a browser, or a page's part, may take to be there on a busy machine
 PACKED = {".woff", ".woff2", ".png", ".jpg"}  # no server gzips these again
 
 
@@ -56,6 +57,7 @@ class Visit:
         self.context = browser.new_context(
             viewport=size, color_scheme=theme, has_touch=size is PHONE, is_mobile=size is PHONE, **options
         )
+        self.context.set_default_timeout(START_MS)
         self.page, self.address = self.context.new_page(), address
         self.problems: list[str] = []
         self.requests: list[str] = []

@@ -25,7 +25,7 @@ from tiedlib.homework.sandbox import Sandbox, SandboxError
 __all__ = ["Kernel", "Reply", "Stopped"]
 
 _GRACE = 3.0  # seconds that an interrupted cell has to end
-_START = 60.0  # seconds for ipykernel, otter and torch to be imported on a slow machine
+_START = 300.0  # seconds for ipykernel, otter and torch to be imported on a slow machine
 _LARGEST = 64 * 2**20  # bytes of an answer
 _OUT_OF_MEMORY = ("can't allocate memory", "Cannot allocate memory", "out of memory", "Unable to allocate")
 
