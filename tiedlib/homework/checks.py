@@ -125,13 +125,18 @@ def check_number(
 
 
 def check_choice(name: str, answer: Any, right: str, says: Mapping[str, str], *, show: bool = True) -> None:
-    """One of the keys of says, the right one; for another, what says holds against it. show=False: only whether it is one."""
+    """One of the keys of says, the right one; for another, what says holds against it. show=False: only whether it is one. It is
+    then said to be recorded, and not to be right."""
     if answer is None or answer is ... or answer == "":
         raise Wrong(f"{name} has no answer yet; it is one of {', '.join(sorted(says))}")
     if not isinstance(answer, str) or answer.strip() not in says:
         raise Wrong(f"{name} is {_short(answer)}; it must be one of {', '.join(sorted(says))}")
     if show and answer.strip() != right:
         raise Wrong(f"{name}: {says[answer.strip()]}")
+    if not show:  # otter goes on to say that all has passed
+        print(
+            f"{name} = {answer.strip()!r} is recorded. Whether it is right is not checked here: you learn it after grading."
+        )
 
 
 def check_that(true: bool, says: str) -> None:
