@@ -31,6 +31,9 @@ def used():
     for path in sorted((ROOT / "tiedlib").rglob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         short = {"nn": "torch.nn", "F": "torch.nn.functional", "torch": "torch"}
+        for node in ast.walk(tree):  # _init = torch.nn.init
+            if isinstance(node, ast.Assign) and (parts := chain(node.value)) and parts[0] == "torch":
+                short.update({t.id: ".".join(parts) for t in node.targets if isinstance(t, ast.Name)})
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "torch":
                 short.update({a.asname or a.name: f"{node.module}.{a.name}" for a in node.names})
@@ -41,7 +44,7 @@ def used():
                     found.add(".".join([short[parts[0]], *parts[1:], str(name.value)]))
             elif isinstance(node, ast.Attribute) and (parts := chain(node)) and parts[0] in short:
                 found.add(".".join([short[parts[0]], *parts[1:]]))
-            elif isinstance(node, ast.Constant) and re.fullmatch(r"(torch|_C|autograd)(\.\w+)+", str(node.value)):
+            elif isinstance(node, ast.Constant) and re.fullmatch(r"(torch|_C|autograd|nn)(\.\w+)+", str(node.value)):
                 found.add("torch." + str(node.value).removeprefix("torch."))
     found.discard("torch._C")  # all of torch stands on it
     return {name for name in found if PRIVATE.search(name) and not set(name.split(".")) & OURS}
@@ -85,7 +88,7 @@ for found in pkgutil.walk_packages(tiedlib.__path__, "tiedlib."):
     if not found.name.endswith("__main__") and ".cluster" not in found.name:
         importlib.import_module(found.name)
 for holder, name, thing in kept:  # what torch itself calls in a step, under whatever name
-    if holder in (torch._C, torch.autograd.Variable):
+    if holder in (torch._C, torch.autograd.Variable, torch.nn.init):
         setattr(holder, name, thing)
 from tiedlib.tying import LanguageModel
 from tiedlib.optimizers import SGD

@@ -72,19 +72,19 @@ def projection_penalty(
     """
     arguments.floating(weight=weight)
     arguments.number("strength", strength, "at least 0 and finite")
-    weight = _wide(weight)
+    kept, weight = torch.promote_types(weight.dtype, torch.float32), _wide(weight)
     if form == "frobenius":
-        return strength * torch.linalg.vector_norm(weight)
+        return (strength * torch.linalg.vector_norm(weight)).to(kept)
     if form == "spectral":
-        return strength * torch.linalg.matrix_norm(weight, ord=2)
+        return (strength * torch.linalg.matrix_norm(weight, ord=2)).to(kept)
     if form == "squared":
-        return strength * weight.square().sum()
+        return (strength * weight.square().sum()).to(kept)
     if form == "code":
         if batch_size is None or batch_size < 1:
             raise ValueError(
                 f"batch_size is {batch_size}; form='code' divides by the number of sequences in a batch, at least 1"
             )
-        return 0.5 * weight.square().sum() / (6.5 * batch_size)
+        return (0.5 * weight.square().sum() / (6.5 * batch_size)).to(kept)
     raise ValueError(f"form is {form!r}; it must be 'frobenius', 'spectral', 'squared' or 'code'")
 
 
@@ -179,16 +179,22 @@ def word_similarity(
             f"pairs holds {int(pairs.min())} … {int(pairs.max())}; embedding has {len(embedding)} rows, from 0"
         )
     left, right = embedding[pairs[:, 0]], embedding[pairs[:, 1]]
-    return rank_correlation(F.cosine_similarity(left.double(), right.double()), ratings.double())
+    return rank_correlation(F.cosine_similarity(_sized(left), _sized(right)), ratings.double())
 
 
 def _wide(x: Tensor) -> Tensor:
-    """Half precision has neither the range of a sum of squares nor every kernel."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    """Half precision has neither the range of a sum of squares nor every kernel, and bfloat16 has all of float32's range."""
+    return x.double() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def _sized(x: Tensor) -> Tensor:
+    """Rows with their largest entry between ½ and 1, by a power of 2, which changes no digit and no cosine."""
+    x = x.double()
+    return torch.ldexp(x, -torch.frexp(x.abs().amax(-1, keepdim=True)).exponent)
 
 
 def _cosines(x: Tensor) -> Tensor:
-    unit = F.normalize(x.double(), dim=-1)
+    unit = F.normalize(_sized(x), dim=-1)
     return unit @ unit.T
 
 
