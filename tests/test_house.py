@@ -34,6 +34,7 @@ ORDER = [
     *(
         "arguments",
         "_lazy",
+        "undocumented",
         "_trees",
         "_ties",
         "autograd",
@@ -45,7 +46,7 @@ ORDER = [
         "initialization",
         "tuning",
     ),
-    *("matrix_products", "linear_cross_entropy", "recurrent", "scheduled_sampling"),
+    *("matrix_products", "plain_cross_entropy", "linear_cross_entropy", "recurrent", "scheduled_sampling"),
     *("tying", "tying_translation", "sampled_softmax", "fast_output"),
     *("gumbel_softmax", "vae", "vae_collapse"),
     *("word_vectors", "subwords"),

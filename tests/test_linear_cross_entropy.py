@@ -1,7 +1,6 @@
 """Against the two torch calls it stands for, a float64 log-sum-exp written out, and finite differences."""
 
 import copy
-import importlib
 import math
 import os
 import sys
@@ -639,14 +638,6 @@ def test_an_ignore_index_that_is_no_whole_number_is_refused(index):
     h, w, b, target = small()
     with pytest.raises(TypeError, match=rf"^ignore_index is {index}; it must be a whole number"):
         linear_cross_entropy(h, w, target, linear_bias=b, ignore_index=index)
-
-
-def test_without_torchs_private_question_the_plain_pair_is_taken(monkeypatch):
-    module = importlib.import_module("tiedlib.linear_cross_entropy")
-    monkeypatch.setattr(module, "_TRANSFORMED", None)
-    monkeypatch.setattr(module, "_Total", None)
-    h, w, b, target = small()
-    assert torch.equal(linear_cross_entropy(h, w, target, linear_bias=b), pair(h, w, b, target))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -17,16 +17,24 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Integer
-from torch import Tensor, nn
-from torch.autograd import forward_ad
+from torch import Tensor
 
 from tiedlib import arguments
 from tiedlib.matrix_products import OuterSum, linear, room, softmax_
+from tiedlib.plain_cross_entropy import (
+    HALF,
+    Task,
+    check_target,
+    is_batch,
+    leaves_range,
+    only_plain,
+    plain,
+    plain_gradients,
+)
 
 __all__ = ["linear_cross_entropy"]
 
 REDUCTIONS = ("mean", "sum", "none")
-HALF = (torch.float16, torch.bfloat16)
 # Bytes of a block's logits. On a processor: less than the 32 MiB from which the C library hands memory back to the system
 # at every step, and gets it again page by page; large enough that the products run at full speed.
 BLOCK = {"cpu": 24 * 2**20, "cuda": 256 * 2**20}
@@ -55,31 +63,31 @@ def linear_cross_entropy(
     is a scalar, or has target's shape with reduction="none". "mean" divides by the number of targets that are not
     `ignore_index` and is NaN where there are none, as in torch; the gradient is then 0.
 
-    Products are taken in the inputs' dtype, or in autocast's; softmax, loss and sums over rows in float32 at least. The
+    Products are taken in the inputs' dtype, or in autocast's; softmax, loss and sums over rows in float32 at least; where a
+    logit or a gradient is beyond the range of half precision, all in float64. The
     result has the dtype that `F.cross_entropy(F.linear(…))` gives: float32 under autocast, else the inputs'. Gradients are
     made only for what requires them, and none while gradients are off, so evaluation is this same call. With
     reduction="none" each row's weight is known in backward alone, and the logits are computed there once more.
 
-    There are first derivatives only. Under the transforms of `torch.func` (grad, vmap, …), in `torch.compile`, in forward mode,
-    for subclasses of a tensor, and on devices other than processor and CUDA the plain pair of calls is taken, with all that it
-    can do.
+    There are first derivatives only, batched ones too (`is_grads_batched`). Under the transforms of `torch.func` (grad, vmap,
+    …), with forward-mode tangents, in `torch.compile`, for subclasses of Tensor (FakeTensor, DTensor) and on devices other
+    than processor and CUDA the plain pair of calls is taken, with all that it can do.
 
-    Raises TypeError for a target that is not of integer type, an ignore_index that is no whole number, or unequal dtypes;
-    ValueError for shapes that do not fit, an unknown reduction, a label_smoothing outside [0, 1], or a target outside
-    0 … vocab − 1 that is not `ignore_index`; RuntimeError where a second derivative is taken.
+    Raises TypeError for a target or an ignore_index that is not of integer type or unequal dtypes, ValueError for shapes that
+    do not fit, an unknown reduction, a label_smoothing outside [0, 1], or a target outside 0 … vocab − 1 that is not
+    `ignore_index`; RuntimeError where a second derivative is taken.
     """
     _check(input, linear_weight, target, linear_bias, reduction, ignore_index, label_smoothing)
     h, o = input.reshape(target.numel(), input.shape[-1]), target.reshape(-1).long()
-    if _only_plain(input, linear_weight, linear_bias, target):
-        loss = F.cross_entropy(
-            F.linear(h, linear_weight, linear_bias),
-            o, reduction=reduction, ignore_index=ignore_index, label_smoothing=label_smoothing,
-        )  # fmt: skip
+    limited = only_plain(input, linear_weight, linear_bias)
+    if not limited:
+        dtype, result = _dtypes(input, linear_weight, linear_bias)
+        check_target(o, ignore_index, linear_weight.shape[0])
+    if limited or not linear_weight.numel():
+        loss = plain(h, linear_weight, linear_bias, o, reduction, ignore_index, label_smoothing)
         return loss.reshape(target.shape) if reduction == "none" else loss
-    dtype, result = _dtypes(input, linear_weight, linear_bias)
-    _check_target(o, ignore_index, linear_weight.shape[0])
     kept = o != ignore_index
-    task = _Task(o.where(kept, 0), kept, dtype, label_smoothing, reduction == "mean")
+    task = Task(o.where(kept, 0), kept, dtype, label_smoothing, reduction == "mean")
     function = _PerRow if reduction == "none" else _Total
     if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (h, linear_weight, linear_bias)):
         loss = function.apply(h, linear_weight, linear_bias, task)
@@ -87,16 +95,6 @@ def linear_cross_entropy(
         loss = _run(h, linear_weight, linear_bias, task, (False, False, False)).loss
         loss = loss if reduction == "none" else loss.sum() / (kept.sum() if task.mean else 1)
     return (loss.reshape(target.shape) if reduction == "none" else loss).to(result)
-
-
-class _Task(NamedTuple):
-    """What stays the same from block to block."""
-
-    target: Tensor  # 0 where it is ignored
-    kept: Tensor  # which rows count
-    dtype: torch.dtype  # of the products
-    smoothing: float
-    mean: bool
 
 
 class _Done(NamedTuple):
@@ -107,7 +105,7 @@ class _Done(NamedTuple):
 
 
 def _run(
-    h: Tensor, weight: Tensor, bias: Tensor | None, task: _Task, wants: tuple[bool, ...], factor: Tensor | None = None
+    h: Tensor, weight: Tensor, bias: Tensor | None, task: Task, wants: tuple[bool, ...], factor: Tensor | None = None
 ) -> _Done:
     """Losses of all rows, and the wanted gradients of Σ_r factor_r ℓ_r (factor None: 1 for every row that counts)."""
     with torch.no_grad(), torch.autocast(h.device.type, enabled=False):
@@ -142,14 +140,16 @@ def _run(
                 torch.mul(linear(g, v.t()), rows, out=d_h[at])
             del g  # before the next block's logits are made
         loss.masked_fill_(~task.kept, 0.0)
-        if task.dtype is torch.float16 and bool(loss.isnan().any()):  # a logit above 65504 may have a loss of any size
-            return _run(h, weight, bias, task._replace(dtype=torch.float32), wants, factor)
         # Where the target's probability is too small to be held: from the logits again.
-        rare = loss.isposinf().nonzero().flatten()
+        rare = (~loss.isfinite()).nonzero().flatten()
         for part in _blocks(len(rare), len(v) * sums.itemsize, BLOCK[h.device.type]):
             again = rare[part]
             z = linear(x[again], v, b).to(sums)
             loss[again] = F.cross_entropy(z, task.target[again], reduction="none", label_smoothing=task.smoothing)
+        # A logit, or a sum of gradients, beyond the range of half precision: all of it once more where it can be held.
+        if task.dtype in HALF and leaves_range((h, weight, bias), (loss, d_h, d_weight.total, d_b)):
+            x, v, b = h.double(), weight.double(), None if bias is None else bias.double()
+            return _run(x, v, b, task._replace(dtype=torch.float64), wants, factor)
         return _Done(loss, d_h, d_weight, d_b)
 
 
@@ -178,7 +178,7 @@ class _Total(torch.autograd.Function):
     """Σ ℓ, or its mean: gradients are made in the forward pass, and scaled in backward."""
 
     @staticmethod
-    def forward(ctx: Any, h: Tensor, weight: Tensor, bias: Tensor | None, task: _Task) -> Tensor:
+    def forward(ctx: Any, h: Tensor, weight: Tensor, bias: Tensor | None, task: Task) -> Tensor:
         done = _run(h, weight, bias, task, ctx.needs_input_grad[:3])
         count = task.kept.sum() if task.mean else torch.ones((), dtype=torch.int64, device=h.device)
         ctx.save_for_backward(h, weight, bias, count.clamp(min=1))
@@ -190,11 +190,13 @@ class _Total(torch.autograd.Function):
         h, weight, bias, count = ctx.saved_tensors
         # The first pass back gives the gradients away, so that none of V's size is made twice; another makes them again.
         done, ctx.done = ctx.done or _run(h, weight, bias, ctx.task, ctx.needs_input_grad[:3]), None
+        batch = is_batch(outer[0])
         with torch.no_grad():
             scale = outer[0] / count
-            if _batched(scale):
-                one = torch.ones_like(count, dtype=torch.float32)
-                whole = done.weight.take(one) if ctx.needs_input_grad[1] else None
+            if batch:  # which cannot be written into one gradient's place
+                whole = (
+                    done.weight.take(torch.ones_like(count, dtype=done.loss.dtype)) if ctx.needs_input_grad[1] else None
+                )
                 found = [None if d is None else d * scale for d in (done.h, whole, done.bias)]
             else:
                 found = [
@@ -202,14 +204,14 @@ class _Total(torch.autograd.Function):
                     done.weight.take(scale) if ctx.needs_input_grad[1] else None,
                     None if done.bias is None else done.bias.mul_(scale),
                 ]
-        return _first_only(found, (h, weight, bias), outer[0])
+        return _first_only(found, (h, weight, bias), outer[0], batch)
 
 
 class _PerRow(torch.autograd.Function):
     """ℓ of each row. Its weight in the whole comes with backward, so the logits are computed there again."""
 
     @staticmethod
-    def forward(ctx: Any, h: Tensor, weight: Tensor, bias: Tensor | None, task: _Task) -> Tensor:
+    def forward(ctx: Any, h: Tensor, weight: Tensor, bias: Tensor | None, task: Task) -> Tensor:
         ctx.save_for_backward(h, weight, bias)
         ctx.task = task
         return _run(h, weight, bias, task, (False, False, False)).loss
@@ -217,42 +219,31 @@ class _PerRow(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *outer: Any) -> tuple[Tensor | None, ...]:
         h, weight, bias = ctx.saved_tensors
-        if _batched(outer[0]):
-            with torch.no_grad():
-                return _first_only(_gradients(h, weight, bias, ctx.task, outer[0]), (h, weight, bias), outer[0])
-        done = _run(h, weight, bias, ctx.task, ctx.needs_input_grad[:3], outer[0].detach())
-        d_weight = done.weight.take(torch.ones((), device=h.device)) if ctx.needs_input_grad[1] else None
-        return _first_only([done.h, d_weight, done.bias], (h, weight, bias), outer[0])
-
-
-def _batched(outer: Tensor) -> bool:
-    """Whether many outer gradients come at once, `is_grads_batched=True` of torch.autograd.grad: none can be written over then."""
-    try:
-        torch.ones(outer.shape, dtype=outer.dtype, device=outer.device).mul_(outer.detach())
-    except RuntimeError:
-        return True
-    return False
-
-
-def _gradients(h: Tensor, weight: Tensor, bias: Tensor | None, task: _Task, factor: Tensor) -> list[Tensor | None]:
-    """Gradients of Σ_r factor_r ℓ_r in plain operations, for all rows at once."""
-    wide = torch.float32 if task.dtype in HALF else task.dtype
-    x, v = h.to(wide), weight.to(wide)
-    z = F.linear(x, v, None if bias is None else bias.to(wide))
-    g = torch.softmax(z, -1) - task.smoothing / len(v)
-    g = g - (1 - task.smoothing) * F.one_hot(task.target, len(v))
-    g = g * (factor * task.kept).unsqueeze(-1)
-    return [g @ v, g.t() @ x, None if bias is None else g.sum(0)]
+        task, wants, batch = ctx.task, ctx.needs_input_grad[:3], is_batch(outer[0])
+        if batch:
+            found = plain_gradients((h, weight, bias), task, wants, outer[0])
+        else:
+            done = _run(h, weight, bias, task, wants, outer[0].detach())
+            found = [done.h, done.weight.take(torch.ones((), device=h.device)) if wants[1] else None, done.bias]
+        return _first_only(found, (h, weight, bias), outer[0], batch)
 
 
 def _first_only(
-    found: list[Tensor | None], inputs: tuple[Tensor | None, ...], outer: Tensor
+    found: list[Tensor | None], inputs: tuple[Tensor | None, ...], outer: Tensor, batch: bool
 ) -> tuple[Tensor | None, ...]:
     """Gradients in their inputs' dtypes; where a graph of them is wanted, one that refuses to be gone through."""
     cast = [None if d is None or t is None else d.to(t.dtype) for d, t in zip(found, inputs, strict=True)]
-    if torch.is_grad_enabled():
-        return (*_Refuse.apply(*cast, *inputs, outer), None)
-    return (*cast, None)
+    if not torch.is_grad_enabled():
+        return (*cast, None)
+    if batch:  # where no function of our own can go
+        raise RuntimeError(_FIRST)
+    return (*_Refuse.apply(*cast, *inputs, outer), None)
+
+
+_FIRST = (
+    "linear_cross_entropy has first derivatives only; for second ones take "
+    "F.cross_entropy(F.linear(input, linear_weight, linear_bias), target)"
+)
 
 
 class _Refuse(torch.autograd.Function):
@@ -262,32 +253,7 @@ class _Refuse(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *outer: Any) -> Any:
-        raise RuntimeError(
-            "linear_cross_entropy has first derivatives only; for second ones take "
-            "F.cross_entropy(F.linear(input, linear_weight, linear_bias), target)"
-        )
-
-
-def _only_plain(*tensors: Tensor | None) -> bool:
-    """Where an autograd function of our own cannot go."""
-    return (
-        _TRANSFORMED is None
-        or _TRANSFORMED()
-        or torch.compiler.is_compiling()
-        or any(
-            t is not None
-            and (
-                type(t) not in (Tensor, nn.Parameter)
-                or t.device.type not in BLOCK
-                or (t.is_floating_point() and forward_ad.unpack_dual(t).tangent is not None)
-            )
-            for t in tensors
-        )
-    )
-
-
-# What torch.autograd.Function itself asks. It is private: where it is gone, only the plain pair is known to be right.
-_TRANSFORMED: Any = getattr(torch._C, "_are_functorch_transforms_active", None)
+        raise RuntimeError(_FIRST)
 
 
 def _dtypes(input: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[torch.dtype, torch.dtype]:
@@ -325,14 +291,9 @@ def _check(
         raise ValueError(
             f"linear_bias has shape {tuple(bias.shape)}; it must be ({weight.shape[0]},), one for each row of linear_weight"
         )
-    if not isinstance(ignore_index, Integral) or isinstance(ignore_index, bool):
-        raise TypeError(f"ignore_index is {ignore_index!r}; it must be a whole number, such as -100")
     arguments.choice("reduction", reduction, REDUCTIONS)
+    if not isinstance(ignore_index, Integral) or isinstance(ignore_index, bool):
+        raise TypeError(
+            f"ignore_index is {ignore_index!r}; it must be a whole number, outside 0 … vocab − 1 to ignore no word"
+        )
     arguments.number("label_smoothing", label_smoothing, "in [0, 1]")
-
-
-def _check_target(target: Tensor, ignore_index: int, vocab: int) -> None:
-    """On a GPU a wrong index would be a device-side assertion that ends the process."""
-    wrong = ((target < 0) | (target >= vocab)) & (target != ignore_index)
-    if bool(wrong.any()):
-        raise ValueError(f"target holds {int(target[wrong][0])}; it must lie in 0 … {vocab - 1}, or be ignore_index")

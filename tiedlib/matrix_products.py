@@ -21,6 +21,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from tiedlib.undocumented import undocumented
+
 __all__ = ["KERNELS", "OuterSum", "fastest", "kernel", "linear", "room", "softmax_", "use", "using"]
 
 # The dtypes whose products oneDNN makes.
@@ -30,6 +32,7 @@ _ONEDNN = {
     "onednn-bfloat16": (torch.bfloat16,),
 }
 KERNELS = tuple(_ONEDNN)
+_POINTWISE = undocumented("ops.mkldnn._linear_pointwise")
 _chosen: ContextVar[str | None] = ContextVar("tiedlib kernel", default=None)
 
 
@@ -112,14 +115,14 @@ def _softmax_overwrites() -> bool:
 
 
 def _onednn_linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+    return _POINTWISE(x, weight, bias, "none", [], "")
 
 
 def _onednn_add(total: Tensor | None, a: Tensor, b: Tensor) -> Tensor:
     """total + a b, the sum fused into the product."""
     if total is None:
         return _onednn_linear(a, b.t(), None)
-    return torch.ops.mkldnn._linear_pointwise.binary(a, total, b.t(), None, "add")
+    return _POINTWISE.binary(a, total, b.t(), None, "add")
 
 
 def _takes_onednn(dtype: torch.dtype, *matrices: Tensor) -> bool:

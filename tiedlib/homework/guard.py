@@ -26,7 +26,7 @@ from typing import Any, no_type_check
 import torch
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["Forbidden", "behind", "forbidden"]
+__all__ = ["Forbidden", "forbidden"]
 
 # Names of compiled functions that start what is not watched, or take the watch away.
 _ESCAPES = {
@@ -39,18 +39,6 @@ _COMPILED = ("_TorchDynamoContext.__call__.<locals>", "OptimizeContext.__call__.
 
 class Forbidden(AssertionError):  # noqa: N818 - it is a verdict, not an error of the program
     """Raised where checked code calls what it was asked to write. str() is a sentence for the student."""
-
-
-def behind(*paths: str) -> tuple[Any, ...]:
-    """The compiled functions behind torch's public ones, as far as this torch has them: they are private. paths lead there
-    from torch, such as "_C._nn.nll_loss"."""
-    found = []
-    for path in paths:
-        thing: Any = torch
-        for name in path.split("."):
-            thing = getattr(thing, name, None)
-        found += [] if thing is None else [thing]
-    return tuple(found)
 
 
 @contextmanager

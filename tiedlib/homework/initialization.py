@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import tiedlib.initialization
 from tiedlib.homework.calm import calmly
 from tiedlib.homework.checks import Mistake, check_choice, check_function, check_number, check_that, numbers
-from tiedlib.homework.guard import behind
+from tiedlib.undocumented import all_undocumented
 
 __all__ = [
     *("check_alternating", "check_cause", "check_he_normal", "check_keeping_factor", "check_reason"),
@@ -25,7 +25,10 @@ _init: Any = nn.init  # torch declares no types for two of the names
 _OURS = (
     tiedlib.initialization,
     *(_init.xavier_uniform_, _init.xavier_normal_, _init.kaiming_uniform_, _init.kaiming_normal_, _init.orthogonal_),
-    *(_init.calculate_gain, *behind("nn.init._calculate_fan_in_and_fan_out", "nn.init._calculate_correct_fan")),
+    *(
+        _init.calculate_gain,
+        *all_undocumented("nn.init._calculate_fan_in_and_fan_out", "nn.init._calculate_correct_fan"),
+    ),
 )  # may not be called
 
 

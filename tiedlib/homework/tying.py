@@ -18,8 +18,8 @@ import tiedlib.recurrent
 import tiedlib.tying
 from tiedlib.homework.calm import calmly
 from tiedlib.homework.checks import Mistake, check_choice, check_function, check_returns, numbers
-from tiedlib.homework.guard import behind
 from tiedlib.homework.tying_losses import check_augmented_loss, check_penalties, check_perplexity, draw
+from tiedlib.undocumented import all_undocumented
 
 __all__ = [
     "check_augmented_loss",
@@ -36,7 +36,7 @@ __all__ = [
 _MODELS = (tiedlib.recurrent, torch.nn.modules.rnn, torch.nn.modules.sparse, torch.nn.modules.linear)
 _AUTOGRAD = (
     *(torch.autograd.backward, torch.autograd.grad, torch.autograd.functional, torch.autograd.forward_ad),
-    *(torch.Tensor.backward, *behind("autograd.Variable._execution_engine.run_backward")),
+    *(torch.Tensor.backward, *all_undocumented("autograd.Variable._execution_engine.run_backward")),
     *(torch.func.grad, torch.func.grad_and_value, torch.func.vjp, torch.func.jvp, torch.func.jacrev, torch.func.jacfwd),
 )
 

@@ -18,7 +18,7 @@ import tiedlib.regularization
 import tiedlib.tying
 from tiedlib.homework.calm import calmly
 from tiedlib.homework.checks import Mistake, check_function, check_that, numbers
-from tiedlib.homework.guard import behind
+from tiedlib.undocumented import all_undocumented
 
 __all__ = ["check_augmented_loss", "check_penalties", "check_perplexity", "draw"]
 
@@ -29,7 +29,7 @@ _NORMS = (
 )
 _LOSSES = (
     *(tiedlib.tying.augmented_loss, tiedlib.linear_cross_entropy, F.cross_entropy, F.nll_loss, F.kl_div, torch.kl_div),
-    *(torch.distributions.kl, *behind("_C._nn.cross_entropy_loss", "_C._nn.nll_loss_nd", "_C._nn.nll_loss")),
+    *(torch.distributions.kl, *all_undocumented("_C._nn.cross_entropy_loss", "_C._nn.nll_loss_nd", "_C._nn.nll_loss")),
 )
 
 

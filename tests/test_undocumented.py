@@ -42,6 +42,8 @@ def used():
                 parts, name = chain(node.args[0]), node.args[1]
                 if parts and parts[0] in short and isinstance(name, ast.Constant):
                     found.add(".".join([short[parts[0]], *parts[1:], str(name.value)]))
+            elif isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("undocumented", "all_undocumented"):
+                found |= {f"torch.{a.value}" for a in node.args if isinstance(a, ast.Constant)}
             elif isinstance(node, ast.Attribute) and (parts := chain(node)) and parts[0] in short:
                 found.add(".".join([short[parts[0]], *parts[1:]]))
             elif isinstance(node, ast.Constant) and re.fullmatch(r"(torch|_C|autograd|nn)(\.\w+)+", str(node.value)):
