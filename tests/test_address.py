@@ -129,6 +129,28 @@ def test_the_first_cell_of_a_homework_installs_the_grader_too(monkeypatch: pytes
         exec(compile(cell, "first cell", "exec"), {"__name__": "__main__"})
 
 
+def test_in_colab_a_homework_gets_its_grader_beside_the_widgets_that_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """otter asks for newer widgets than Colab has; what it uses of them, the older ones have. Ours first, otter alone, and then
+    what otter needs, without the widgets; each with every package of the host kept."""
+    commands: list[list[str]] = []
+
+    def pip(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+        assert "ipywidgets==" in Path(command[command.index("-c") + 1]).read_text(encoding="utf-8")
+        commands.append(command[6:])
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(importlib.util, "find_spec", {"tiedlib": object(), "otter": None}.__getitem__)
+    monkeypatch.setattr(subprocess, "run", pip)
+    monkeypatch.setitem(sys.modules, "google.colab", types.ModuleType("google.colab"))
+    cell = address.first_cell(URL, "tying.ipynb").partition("\nimport otter\n")[0]
+    exec(compile(cell, "first cell", "exec"), {"__name__": "__main__"})
+    ours, alone, needs = commands
+    assert ours == [f"tiedlib[lab] @ git+{URL}"] and alone[0] == "--no-deps" and alone[1].startswith("otter-grader")
+    names = [re.match(r"[\w.-]+", need)[0] for need in needs]
+    assert {"dill", "fica", "jupytext", "wrapt"} <= set(names) and not {"ipywidgets", "ipylab"} & set(names)
+    assert not any("[" in need for need in needs)
+
+
 class Reader:
     """Executes the first cell as a reader's kernel would, with every way out of the machine faked."""
 

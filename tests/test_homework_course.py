@@ -88,6 +88,9 @@ def test_nothing_of_the_secret_reaches_a_student(built: Path, name: str) -> None
     for form in (SECRET, course._own(SECRET, name), json.dumps(SECRET)[1:-1]):
         assert form not in student
     blob = re.search(r"grader = begin\('\w+', tests='(.+?)'\)", json.loads(student)["cells"] and cell_of(student))
+    first = cell_of(student)
+    assert "def need_tiedlib(" in first and first.index("need_tiedlib(ADDRESS, EXTRA)") < first.index("import begin")
+    assert "otter.Notebook(" not in student
     files = json.loads(zlib.decompress(base64.b85decode(blob[1].encode().decode("unicode_escape"))))
     assert {Path(file).stem for file in files} == set(homework(name).graded)
     for file in files.values():

@@ -37,6 +37,7 @@ __all__ = ["PLACEHOLDER", "Problem", "build", "problems", "solution_lines"]
 PLACEHOLDER = "COURSE SECRET"  # in the hidden test cells of a master
 _MARK = re.compile(r"# (BEGIN|END) (ASSIGNMENT|QUESTION|SOLUTION|PROMPT|TESTS)")
 _KEPT = "secret.txt"
+_MAKES = re.compile(r"import otter\s+grader = otter\.Notebook\([^)]*\)")  # what the first cell of a master ends with
 
 
 @dataclass(frozen=True)
@@ -172,13 +173,9 @@ def _begin(student: Path) -> None:
     notebook = json.loads(student.read_text(encoding="utf-8"))
     tests = notebook["metadata"].get("otter", {}).get("tests", {})
     files = {f"{name}.py": _test_file(test) for name, test in tests.items()}
-    for cell in notebook["cells"]:
-        if "otter.Notebook(" in "".join(cell["source"]):
-            cell["source"] = (
-                "# Makes the checks of this homework. Run it first.\n"
-                "from tiedlib.homework.start import begin\n\n"
-                f"grader = begin({student.stem!r}, tests={packed(files)!r})"
-            )
+    ours = f"from tiedlib.homework.start import begin\n\ngrader = begin({student.stem!r}, tests={packed(files)!r})"
+    for cell in notebook["cells"]:  # the first one, after what installs the library
+        cell["source"] = _MAKES.sub(lambda _: ours, "".join(cell["source"]))
     student.write_text(json.dumps(notebook, ensure_ascii=False), encoding="utf-8")
 
 
