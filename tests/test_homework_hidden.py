@@ -20,6 +20,8 @@ DOCTEST = {"suites": [{"cases": [{"code": ">>> check(f, 'the secret of the cours
 def test_the_words_of_both_kinds_of_test():
     assert words(FUNCTIONS) == ["a sentence of the teacher's", "another long text"]
     assert words(f"OK_FORMAT = True\ntest = {DOCTEST!r}\n") == ["the secret of the course"]
+    shown = {"suites": [{"cases": [{"code": ">>> assert mean(2) == 2, 'the mean of a number is it'\n"}]}]}
+    assert words(f"test = {shown!r}\n") == [], "what a check says is said"
     assert words("def broken(", "a secret") == ["a secret"] and words("x = 1") == []
 
 

@@ -30,7 +30,13 @@ def words(source: str, secret: str = "") -> list[str]:
             for line in node.body:
                 found |= _texts(n for n in ast.walk(line) if isinstance(n, (ast.Call, ast.Assign)))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and ">>>" in node.value:
-            found |= set(re.findall(r"""["']([^"'\n]{12,})["']""", node.value))
+            code = "\n".join(re.findall(r"(?m)^\s*(?:>>>|\.\.\.) ?(.*)$", node.value))
+            try:
+                inside = ast.parse(code)
+            except (SyntaxError, ValueError):
+                found |= set(re.findall(r"""["']([^"'\n]{12,})["']""", code))  # too much rather than too little
+            else:
+                found |= _texts(n for n in ast.walk(inside) if isinstance(n, (ast.Call, ast.Assign)))
     return sorted((word for word in found if len(word) >= _LEAST or word == secret), key=len, reverse=True)
 
 
