@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tiedlib.lab import arrivals
+
 __all__ = ["MIME", "Agreement", "Difference", "DisagreementError", "agree"]
 
 MIME = "application/vnd.tiedlib.agree+json"
@@ -50,6 +52,7 @@ class Agreement:
         return all(row.ok for row in self.rows)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        arrivals.shown(self)
         data = {"title": self.title, "rows": [asdict(row) for row in self.rows], "ok": self.ok}
         return {MIME: data, "text/html": self._html(), "text/plain": repr(self)}
 
@@ -120,6 +123,7 @@ def agree(
     result = Agreement(title, tuple(rows))
     if not result.ok:
         raise DisagreementError(repr(result))
+    arrivals.made(result)
     return result
 
 
