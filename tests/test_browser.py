@@ -23,6 +23,7 @@ from typing import Any
 import nbformat
 import numpy as np
 import pytest
+from legal_figures import FIGURES
 from plotly.colors import sample_colorscale
 from visit import (
     BOOK,
@@ -42,7 +43,9 @@ from visit import (
 )
 
 from tiedlib.lab import plots
+from tiedlib.lab.explore import show
 from tiedlib.lab.page import states
+from tiedlib.lab.page.figures import figure_html, write_states
 
 # A window that gets no frame for half a minute, on a machine that is busy elsewhere, is tried once more in a new browser;
 # what the page does wrong is an AssertionError, which nothing repeats.
@@ -682,6 +685,68 @@ def test_a_glued_figure_is_drawn_in_a_dropdown_and_in_a_tab(teachers_book, brows
         second.locator(".tl-plot svg .trace").first.wait_for()
         assert page.locator(".tl-question").is_visible()
         assert page.locator(".tl-figure.tl-failed").count() == 0 and visit.problems == []
+
+
+def test_what_begins_to_scroll_later_can_be_reached_by_keyboard(browser, tmp_path):
+    """Its own size stays: what is in it grows (a formula that is typeset late), or is wider in a web font that comes late."""
+    script = (ROOT / "tiedlib" / "lab" / "page" / "static" / "reach.js").read_text(encoding="utf-8")
+    box = '<div class="math" id="{}" style="width:200px;height:40px;overflow:auto"><span {}>short</span></div>'
+    boxes = box.format("formula", 'style="display:inline-block"') + box.format("font", "")
+    (tmp_path / "page.html").write_text(
+        f"<!doctype html><meta charset=utf-8><body>{boxes}<script>{script}</script>", "utf-8"
+    )
+    with Visit(browser, (tmp_path / "page.html").as_uri()) as visit:
+        reached = "name => document.getElementById(name).tabIndex === 0"
+        assert not visit.page.evaluate(reached, "formula") and not visit.page.evaluate(reached, "font")
+        grow = "name => { document.querySelector(`#${name} > span`).textContent = 'x'.repeat(200); }"
+        visit.page.evaluate(grow, "formula")
+        visit.page.wait_for_function(reached, arg="formula", polling=50, timeout=60_000)
+        visit.page.evaluate(grow, "font")
+        visit.page.evaluate("document.fonts.dispatchEvent(new Event('loadingdone'))")
+        assert visit.page.evaluate(reached, "font")
+        visit.page.evaluate("document.querySelector('#formula > span').textContent = 'short'")
+        visit.page.wait_for_function(f"name => !({reached})(name)", arg="formula", polling=50, timeout=60_000)
+
+
+@pytest.fixture
+def legal_page(teachers_book: Path) -> Iterator[str]:
+    """One page with every legal figure in it, beside the pages of that book and with its scripts."""
+    parts = []
+    for k, make in enumerate(FIGURES.values()):
+        payload = show(make(), alt="A figure.").payload
+        write_states(payload, teachers_book)
+        parts.append(f"<section>{figure_html(payload, f'figure-{k}')}</section>")
+    style = '<link rel="stylesheet" href="_static/tiedlib/figures.css">'
+    script = '<script defer src="_static/tiedlib/figures.js"></script>'
+    page = teachers_book / "legal.html"
+    body = f"<body><article>{''.join(parts)}</article></body>"
+    page.write_text(
+        f'<html lang="en" data-content_root="./"><head><meta charset="utf-8">{style}{script}</head>{body}</html>'
+    )
+    with served(teachers_book) as home:
+        yield home + "legal.html"
+    page.unlink()
+
+
+def test_every_legal_figure_is_drawn_and_says_what_python_says(legal_page, browser):
+    """plotly takes each as it is unpacked by the page's script, and what stands in the figure is what stands in the table."""
+    with Visit(browser, legal_page) as visit:
+        assert visit.draw_all() == len(FIGURES)
+        failed = visit.page.evaluate(
+            "[...document.querySelectorAll('.tl-figure')].map((e) => e.classList.contains('tl-failed'))"
+        )
+        assert [name for name, bad in zip(FIGURES, failed, strict=True) if bad] == []
+        assert visit.problems == []
+        drawn = visit.page.evaluate("""() => [...document.querySelectorAll(".tl-plot")].map((plot) => [
+            plot._fullData.map(({ type, visible }) => visible && type),
+            plot.querySelectorAll(".trace, .slice, image, .points > path, .contour, .hm > *").length])""")
+        for (name, make), (types, marks) in zip(FIGURES.items(), drawn, strict=True):
+            if name.startswith("kind "):
+                assert types == [make().data[0].type] and marks, name
+        rows = visit.page.evaluate("""() => Object.fromEntries(["data.0.z.3.3.2", "data.0.customdata.1.1.1"].map((path) => [path,
+            [...document.querySelectorAll(".tl-plot")].map((plot) => path.split(".").reduce((at, key) => at?.[key], plot))]))""")
+        assert rows["data.0.z.3.3.2"][list(FIGURES).index("kind image")] == 47
+        assert rows["data.0.customdata.1.1.1"][list(FIGURES).index("numbers beside each cell")] == 1
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

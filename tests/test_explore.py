@@ -205,7 +205,7 @@ def test_whole_numbers_are_exact(values):
 
 
 def test_an_axis_that_zooms_in_gets_full_precision():
-    y = np.concatenate([np.linspace(0, 1e-6, 50), [1e6]])
+    y = np.concatenate([np.linspace(0, 1e-6, 50), [1e3]])
     wide = {"data": [{"y": y}], "layout": {}}
     narrow = {"data": [{"y": y}], "layout": {"yaxis": {"range": [0, 1e-6]}}}
     assert unpack(pack([wide]))["data"][0]["y"][25] == 0

@@ -21,9 +21,9 @@ from tiedlib.lab import (
     arrivals,
     plots,  # noqa: F401  (the template is registered on import)
 )
-from tiedlib.lab.page import BUILD_VARIABLE
+from tiedlib.lab.page import BUILD_VARIABLE, printed
 from tiedlib.lab.page.kinds import refusal
-from tiedlib.lab.page.states import Spec, pack, points, spec, weight
+from tiedlib.lab.page.states import Spec, pack, points, spec, too_small, weight
 
 Value = bool | int | float | str
 MIME = "application/vnd.tiedlib.figure+json"
@@ -52,7 +52,7 @@ class Parameter:
 def _text(value: Value) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return printed.text(value) if isinstance(value, float) else str(value)
 
 
 def _values(name: str, grid: Any) -> tuple[str, tuple[Value, ...]]:
@@ -70,6 +70,7 @@ def _values(name: str, grid: Any) -> tuple[str, tuple[Value, ...]]:
         kind = "number"
         if not all(math.isfinite(v) for v in values):
             raise ValueError(f"grids[{name!r}]={list(values)}: every number must be finite")
+        values = tuple(v if isinstance(v, (int, float)) else float(v) for v in values)  # what JSON knows
         if any(a >= b for a, b in itertools.pairwise(values)):
             raise ValueError(f"grids[{name!r}]={list(values)}: numbers must increase")
     else:
@@ -115,6 +116,10 @@ def _checked(figure: Any, where: str) -> Spec:
     if why := refusal(figure.to_dict()):
         raise ValueError(f"the figure {where} {why}")
     found = spec(figure)
+    if key := too_small(found):
+        raise ValueError(
+            f"the figure {where} has no {key} of size 1e-300 or more: no axis can be scaled to such numbers"
+        )
     if (count := points(found)) > MAX_POINTS:
         raise ValueError(
             f"the figure {where} has {count:,} points: at most {MAX_POINTS:,} can be drawn smoothly. "
@@ -137,7 +142,7 @@ def _payload(figures: list[Spec], parameters: tuple[Parameter, ...], advice: str
 class Figure:
     """What `show` returns: a figure with alternative text and caption; in a page, with a table behind it."""
 
-    def __init__(self, figure: go.Figure, alt: str, caption: str | None):
+    def __init__(self, figure: BaseFigure, alt: str, caption: str | None):
         self.figure, self.alt, self.caption = figure, alt, caption
         text = {"alt": alt, "caption": caption, "play": None}
         self.payload = _payload([_checked(figure, "to show")], (), "Draw fewer points", **text)
@@ -254,7 +259,7 @@ def explore(
     return Explorer(fn, parameters, alt, caption, play)
 
 
-def show(figure: go.Figure, *, alt: str, caption: str | None = None) -> Figure:
+def show(figure: BaseFigure, *, alt: str, caption: str | None = None) -> Figure:
     """A plotly figure with alternative text, a caption and, in the built page, its data as a table one click away.
 
     Raises TypeError for anything but a plotly figure, ValueError for an empty `alt`, a kind of trace that a page cannot draw,

@@ -45,45 +45,56 @@ def _title(figure: states.Spec, axis: str, default: str) -> str:
     return str(text or default)
 
 
-def columned(trace: dict[str, Any]) -> bool:
-    """Whether a trace gives a column for each coordinate: a ternary one, and heights (z) that are not in rows."""
+COLUMNS = ("x", "y", "z", "a", "b", "c", "q1", "median", "q3", "lowerfence", "upperfence", "mean", "sd")
+
+
+def columned(trace: dict[str, Any]) -> list[str]:
+    """The coordinates of a trace that gives a column for each: a ternary one, a box of given quartiles, and heights (z) that are
+    not in rows. Empty for every other."""
     z = trace.get("z")
-    return "a" in trace or (z is not None and len(z) > 0 and not any(hasattr(row, "__len__") for row in z))
+    flat = z is not None and len(z) > 0 and not any(hasattr(row, "__len__") for row in z)
+    return [key for key in COLUMNS if key in trace] if flat or {"a", "b", "c", "q1"} & trace.keys() else []
+
+
+def _places(values: Any, count: int) -> list[str]:
+    """Where `count` rows or columns of cells stand: their middles, or from edge to edge."""
+    said = states.column(values)
+    if len(said) == count + 1:
+        return [f"{a} … {b}" for a, b in itertools.pairwise(said)]
+    return (said + ["–"] * count)[:count]
 
 
 def tables(figure: states.Spec) -> list[tuple[str, list[str], list[list[str]]]]:
     """The figure's data as (caption, column heads, rows of text); curves over the same x share one table."""
     found: list[tuple[str, list[str], list[list[str]]]] = []
-    columns: dict[bytes, tuple[str, Any, list[tuple[str, Any]]]] = {}
+    columns: dict[tuple[str, ...], tuple[str, list[tuple[str, Any]]]] = {}
     for i, trace in enumerate(figure["data"]):
         name = str(trace.get("name") or _title(figure, str(trace.get("yaxis", "y")), f"series {i + 1}"))
         z = trace.get("z")
-        if columned(trace):
-            heads = [key for key in ("x", "y", "z", "a", "b", "c") if key in trace]
-            lines = itertools.zip_longest(*(states.texts(trace[key]) for key in heads), fillvalue="–")
+        if heads := columned(trace):
+            lines = itertools.zip_longest(*(states.column(trace[key]) for key in heads), fillvalue="–")
             found.append((name, heads, list(map(list, lines))))
             continue
         if z is not None:
             grid = [row if hasattr(row, "__len__") else [row] for row in z]
             widest = max(map(len, grid), default=0)
-            xs, ys = (states.texts(trace.get(key, range(n))) for key, n in (("x", widest), ("y", len(grid))))
-            rows = [[y, *states.texts(row), *["–"] * (widest - len(row))] for y, row in zip(ys, grid, strict=False)]
+            xs, ys = (_places(trace.get(key, range(n)), n) for key, n in (("x", widest), ("y", len(grid))))
+            rows = [[y, *states.texts(row), *["–"] * (widest - len(row))] for y, row in zip(ys, grid, strict=True)]
             ways = (
                 _title(figure, str(trace.get("yaxis", "y")), "row"),
                 _title(figure, str(trace.get("xaxis", "x")), "column"),
             )
             found.append((name, [" \\ ".join(ways), *xs], rows))
             continue
-        y = trace.get("y", trace.get("values", []))
-        x = trace.get("x", trace.get("labels", range(len(y))))
-        if not len(y):
-            x, y = range(1, len(x) + 1), x
-        same = repr(list(x)).encode()
+        y = states.column(trace.get("y", trace.get("values", [])))
+        x = states.column(trace.get("x", trace.get("labels", range(len(y)))))
         head = _title(figure, str(trace.get("xaxis", "x")), "x")
-        columns.setdefault(same, (head, x, []))[2].append((name, y))
-    for head, x, series in columns.values():
-        texts = (states.texts(values) for values in (x, *(y for _, y in series)))
-        rows = [list(row) for row in itertools.zip_longest(*texts, fillvalue="–")]
+        if not y and x:  # values along x alone: their places are counted
+            name, head = str(trace.get("name") or head), "number"
+            x, y = [str(k + 1) for k in range(len(x))], x
+        columns.setdefault((head, *x), (head, []))[1].append((name, y))
+    for (_, *x), (head, series) in columns.items():
+        rows = [list(row) for row in itertools.zip_longest(x, *(y for _, y in series), fillvalue="–")]
         found.append(("", [head, *(name for name, _ in series)], rows))
     return found
 

@@ -5,7 +5,7 @@
   const html = document.documentElement;
   const base = new URL(html.dataset.content_root || "./", location.href).href;
   const calm = matchMedia("(prefers-reduced-motion: reduce)");
-  const GAP = 65535, PLAY_SECONDS = 4, TABLE_ROWS = 2000;
+  const GAP = 0xffffff, PLAY_SECONDS = 4, TABLE_ROWS = 2000;
 
   // ---- files, each fetched once ---------------------------------------------------------------------------------------
   const scripts = new Map(), arrivals = new Map();
@@ -35,35 +35,37 @@
   };
 
   // ---- states ---------------------------------------------------------------------------------------------------------
-  const words = (body, at, size, width) => {
+  const words = (body, at, size, planes, width = planes) => {
     const bytes = new Uint8Array(size * width);
-    for (let plane = 0; plane < width; plane++)
+    for (let plane = 0; plane < planes; plane++)
       for (let i = 0; i < size; i++) bytes[i * width + plane] = body[at + plane * size + i];
     return bytes.buffer;
   };
   const decode = (value, body) => {
     const size = value.shape.reduce((a, b) => a * b, 1);
-    let out;
+    let out, shown;
     if (value.k === "q") {
-      const deltas = new Uint16Array(words(body, value.at, size, 2)), power = 10 ** value.digits;
+      const deltas = new Uint32Array(words(body, value.at, size, 3, 4)), power = 10 ** value.digits;
+      shown = value.digits;
       out = new Float64Array(size);
       for (let i = 0, level = 0; i < size; i++) {
-        level = (level + deltas[i]) & 0xffff;
-        out[i] = level === GAP ? NaN : Math.round((value.low + level * value.step) * power) / power;
+        level = (level + deltas[i]) & GAP;
+        out[i] = level === GAP ? NaN : (value.low + level) / power;
       }
-      for (const [place, apart] of value.apart ?? []) out[place] = apart;
     } else if (value.k === "f4") {
       out = Float64Array.from(new Float32Array(words(body, value.at, size, 4)), (v) => Number(v.toPrecision(7)));
     } else {
       out = new Float64Array(words(body, value.at, size, 8));
     }
-    if (value.shape.length === 1) return Object.assign(out, { shown: value.shown });
-    const width = value.shape[1];
-    return Array.from({ length: value.shape[0] },
-      (_, row) => Object.assign(out.subarray(row * width, (row + 1) * width), { shown: value.shown }));
+    const nested = (array, [count, ...inner]) => {
+      if (!inner.length) return Object.assign(array, { shown });
+      const each = array.length / count;
+      return Array.from({ length: count }, (_, k) => nested(array.subarray(k * each, (k + 1) * each), inner));
+    };
+    return nested(out, value.shape);
   };
-  const copy = (value) => (value && typeof value === "object" && !ArrayBuffer.isView(value) &&
-    !(Array.isArray(value) && ArrayBuffer.isView(value[0])) ? structuredClone(value) : value);
+  const packed = (value) => ArrayBuffer.isView(value) || (Array.isArray(value) && value.length > 0 && packed(value[0]));
+  const copy = (value) => (value && typeof value === "object" && !packed(value) ? structuredClone(value) : value);
 
   class States {
     constructor({ head, body }) {
@@ -174,20 +176,38 @@
   };
 
   // ---- tables ---------------------------------------------------------------------------------------------------------
-  const number = (v, shown) => { // as tiedlib.lab.page.states.text prints it
+  const number = (v, shown) => { // as tiedlib.lab.page.printed.text prints it
     if (v === null || v === undefined || Number.isNaN(v)) return "–";
+    if (typeof v === "object") return texts(v).join(", ");
     if (typeof v !== "number") return String(v);
-    if (shown !== undefined && shown !== null) {
-      v = Number(v.toFixed(shown));
-      if (v === 0 && shown) return (0).toFixed(shown);
-    }
-    const size = Math.abs(v);
+    const size = Math.abs(v), places = shown ?? -1;
+    const power = (text) => { // without the noughts at its end, and with two digits in the exponent
+      const [mantissa, exponent] = text.split("e");
+      const short = mantissa.includes(".") ? mantissa.replace(/\.?0+$/, "") : mantissa;
+      return exponent ? `${short}e${exponent.replace(/^([+-])(\d)$/, "$10$2")}` : short;
+    };
+    if (v === 0) return places > 0 && places <= 6 ? (0).toFixed(places) : "0";
+    if (places >= 0) return power(size >= 1e-4 ? v.toFixed(places) : v.toExponential(String(Math.round(size * 10 ** places)).length - 1));
     if (size < 1e15 && (Number.isInteger(v) || size >= 1000)) return v.toFixed(0);
-    const four = Number(v.toPrecision(4));
-    return (size < 1e-4 ? four.toExponential() : String(four)).replace(/e([+-])(\d)$/, "e$10$2");
+    return power(size < 1e-4 || size >= 1e15 ? v.toExponential(3) : v.toPrecision(4));
   };
   const texts = (values) => Array.from(values, (v) => number(v, values.shown));
-  const columned = ({ a, z }) => a !== undefined || (z?.length > 0 && !Array.from(z).some((row) => row?.length !== undefined));
+  const list = (value) => typeof value === "object" && value?.length !== undefined;
+  const column = (values) => { // names in several levels with all of them
+    const rows = Array.from(values);
+    if (!rows.length || !rows.every(list)) return texts(values);
+    const levels = rows.map(texts);
+    return Array.from({ length: Math.max(...levels.map((one) => one.length)) }, (_, k) => levels.map((one) => one[k] ?? "–").join(", "));
+  };
+  const places = (values, count) => { // of rows or columns of cells: their middles, or from edge to edge
+    const said = column(values);
+    return Array.from({ length: count }, (_, k) => (said.length === count + 1 ? `${said[k]} … ${said[k + 1]}` : said[k] ?? "–"));
+  };
+  const COLUMNS = ["x", "y", "z", "a", "b", "c", "q1", "median", "q3", "lowerfence", "upperfence", "mean", "sd"];
+  const columned = (trace) => {
+    const flat = trace.z?.length > 0 && !Array.from(trace.z).some(list);
+    return flat || ["a", "b", "c", "q1"].some((key) => trace[key] !== undefined) ? COLUMNS.filter((key) => trace[key] !== undefined) : [];
+  };
   const titleOf = (layout, axis, otherwise) => {
     const title = layout[axis[0] + "axis" + axis.slice(1)]?.title;
     return (typeof title === "string" ? title : title?.text) || otherwise;
@@ -207,30 +227,30 @@
       body.insertRow().append(cell("th", row[0] ?? "–", "row"), ...row.slice(1).map((text) => cell("td", text ?? "–")));
     return table;
   };
-  const tables = ({ data, layout }) => {
+  const tables = ({ data, layout }) => { // as tiedlib.lab.page.figures.tables
     const found = [], groups = new Map();
     data.forEach((trace, i) => {
       const name = trace.name || titleOf(layout, trace.yaxis || "y", `series ${i + 1}`);
-      if (columned(trace)) {
-        const heads = ["x", "y", "z", "a", "b", "c"].filter((key) => trace[key] !== undefined);
-        const lines = heads.map((key) => texts(trace[key]));
-        const length = Math.max(...lines.map((line) => line.length));
+      const heads = columned(trace);
+      if (heads.length) {
+        const lines = heads.map((key) => column(trace[key])), length = Math.max(...lines.map((line) => line.length));
         found.push(tableOf(name, heads, Array.from({ length }, (_, i) => lines.map((line) => line[i] ?? "–"))));
         return;
       }
       if (trace.z) {
-        const grid = Array.from(trace.z, (row) => texts(row?.length === undefined ? [row] : row));
+        const grid = Array.from(trace.z, (row) => texts(list(row) ? row : [row]));
         const widest = Math.max(0, ...grid.map((row) => row.length));
-        const xs = texts(trace.x ?? Array.from({ length: widest }, (_, j) => j)), ys = texts(trace.y ?? grid.map((_, j) => j));
+        const xs = places(trace.x ?? Array.from({ length: widest }, (_, j) => j), widest), ys = places(trace.y ?? grid.map((_, j) => j), grid.length);
         const corner = `${titleOf(layout, trace.yaxis || "y", "row")} \\ ${titleOf(layout, trace.xaxis || "x", "column")}`;
         found.push(tableOf(name, [corner, ...xs], grid.map((row, j) => [ys[j], ...Array.from({ length: widest }, (_, i) => row[i] ?? "–")])));
         return;
       }
-      let y = trace.y ?? trace.values ?? [], x = trace.x ?? trace.labels ?? Array.from(y, (_, j) => j);
-      if (!y.length) [x, y] = [Array.from(x, (_, j) => j + 1), x];
-      const same = JSON.stringify(Array.from(x));
-      if (!groups.has(same)) groups.set(same, { head: titleOf(layout, trace.xaxis || "x", "x"), x: texts(x), series: [] });
-      groups.get(same).series.push([name, texts(y)]);
+      let y = column(trace.y ?? trace.values ?? []), x = column(trace.x ?? trace.labels ?? Array.from(y, (_, j) => j));
+      let head = titleOf(layout, trace.xaxis || "x", "x"), said = name;
+      if (!y.length && x.length) [said, head, x, y] = [trace.name || head, "number", x.map((_, j) => String(j + 1)), x];
+      const same = JSON.stringify([head, ...x]);
+      if (!groups.has(same)) groups.set(same, { head, x, series: [] });
+      groups.get(same).series.push([said, y]);
     });
     for (const { head, x, series } of groups.values()) {
       const length = Math.max(x.length, ...series.map(([, y]) => y.length));

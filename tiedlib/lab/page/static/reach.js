@@ -21,10 +21,18 @@
     aim();
   };
   const judge = (box) => {
-    if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
+    const scrolls = (way) => box[`scroll${way}`] > box[`client${way}`] + 1;
+    if (scrolls("Width") || (scrolls("Height") && getComputedStyle(box).overflowY !== "hidden")) box.tabIndex = 0;
     else box.removeAttribute("tabindex");
   };
-  const watch = new ResizeObserver((entries) => entries.forEach(({ target }) => judge(target)));
-  document.querySelectorAll("div.math, mjx-container[display], .pst-scrollable-table-container, .tl-scroll, .cell_output > .output, pre")
-    .forEach((box) => watch.observe(box));
+  /* A box keeps its size when what is in it grows: a formula that is typeset late, a web font that arrives after the first layout.
+     So what is in it is watched too, and all are judged once more when fonts have come. */
+  const boxes = [...document.querySelectorAll("div.math, mjx-container[display], .pst-scrollable-table-container, .tl-scroll, .cell_output > .output, pre")];
+  const owner = (target) => (boxes.includes(target) ? target : target.parentElement);
+  const watch = new ResizeObserver((entries) => new Set(entries.map(({ target }) => owner(target))).forEach((box) => box && judge(box)));
+  for (const box of boxes) {
+    watch.observe(box);
+    for (const child of box.children) watch.observe(child);
+  }
+  document.fonts?.addEventListener("loadingdone", () => boxes.forEach((box) => box.checkVisibility?.({ contentVisibilityAuto: true }) !== false && judge(box)));
 })();

@@ -1,11 +1,14 @@
 """Axes of a still picture: where values stand and what the ticks say, close to what plotly chooses."""
 
 import math
+import re
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
 import numpy as np
+
+NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)  # words that plotly takes for numbers
 
 
 def as_list(value: Any) -> list[Any]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from tiedlib.lab import plots
 from tiedlib.lab.page.states import Spec
-from tiedlib.lab.page.still.axes import Axis, as_list, numbers
+from tiedlib.lab.page.still.axes import NUMBER, Axis, as_list, numbers
 from tiedlib.lab.page.still.paint import SIDE, path, plain
 from tiedlib.lab.page.still.traces import DASHES, DRAW, color_of, hatch
 
@@ -46,7 +46,9 @@ class Picture:
             values = [
                 v for t in self.traces if str(t.get(f"{letter}axis", letter)) == name for v in as_list(t.get(letter))
             ]
-            wordy = layout.get("type") == "category" or any(isinstance(v, str) for v in values)
+            wordy = layout.get("type") == "category" or any(
+                isinstance(v, str) and not NUMBER.fullmatch(v) for v in values
+            )
             self.axes[name] = Axis(layout, list(dict.fromkeys(map(str, values))) if wordy else [])
         return self.axes[name]
 
@@ -76,7 +78,7 @@ class Picture:
                 spots = self.axis(trace, across).units(place[across])
                 values = numbers(place[along])
                 gaps = np.diff(np.unique(spots[np.isfinite(spots)]))
-                width = 0.8 * (float(gaps.min()) if gaps.size else 1.0)
+                width = float(trace.get("width") or 0.8 * (float(gaps.min()) if gaps.size else 1.0))
                 left = spots - width / 2
                 if mode == "group":
                     width /= len(members)

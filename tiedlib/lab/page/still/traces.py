@@ -193,7 +193,7 @@ def contour(p: "Picture", i: int, trace: dict[str, Any]) -> None:
     step = nice((high - low) / many) if high > low else 1.0
     levels = np.arange(math.ceil(low / step), math.floor(high / step) + 1) * step
     d = "".join(level_line(z, x, y, float(level)) for level in levels)
-    stroke(p, d, color, 1)
+    stroke(p, d, color, 1.0)
 
 
 DRAW = {"scatter": scatter, "bar": bar, "heatmap": heatmap, "contour": contour}
