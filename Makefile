@@ -8,11 +8,12 @@ PORT ?= 8000
 # In the files' order: by their numbers of tests, the few and slow ones would come last and leave a worker idle.
 PYTEST ?= -n 2 --dist loadscope --no-loadscope-reorder
 RUN ?=
+NAME ?=
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed-$(notdir $(CONSTRAINTS))
 SITE := _build/html
-# Beside it, a smaller environment with what Colab ships, in which tests/test_older_hosts.py runs the book.
+# Beside it, a smaller environment with what Colab ships, in which tests/house/test_older_hosts.py runs the book.
 COLAB := $(VENV)-colab
 export OLDER_HOST := $(COLAB)
 
@@ -24,7 +25,7 @@ export TIEDLIB_DATA
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install book pdf serve test lint format wheel homework reproduce bench constraints address clean
+.PHONY: help install book check pdf serve test lint format wheel homework reproduce bench constraints address clean
 .DELETE_ON_ERROR:
 
 help:  ## this list
@@ -43,19 +44,25 @@ $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 $(COLAB)/.installed: constraints-colab.txt pyproject.toml tools/older_host.py | $(INSTALLED)
 	"$(BIN)/python" -m tools.older_host "$(COLAB)"
 
-# A page shows what the library, the records and the claims said when it was made: when one of them has changed, so has
-# every page, and the cache of executed notebooks, which looks at the notebooks alone, is stale.
+# A page shows what the library, the records and the claims said when it was made: when one of them has changed, every page is
+# written again, and those notebooks are executed again that depend on what changed (tools/execute.py).
 book: $(INSTALLED)  ## the book and the wheel beside it, in _build/html; a warning is an error
 	@mkdir -p _build
-	@{ find tiedlib data book/claims.yml book/homework $(CONSTRAINTS) -type f ! -name '*.pyc' -exec cksum {} + | sort; \
+	@{ find tiedlib data book/claims book/homework $(CONSTRAINTS) -type f ! -name '*.pyc' -exec cksum {} + | sort; \
 	   echo "data: $(TIEDLIB_DATA)"; "$(BIN)/python" -VV; } > _build/.inputs.new
-	@cmp -s _build/.inputs.new _build/.inputs || rm -rf _build/.jupyter_cache _build/.doctrees $(SITE)
-	@mv _build/.inputs.new _build/.inputs
-	@# the chapters' matrices are small: a second thread gains little, and on a shared machine it waits for its turn
+	@cmp -s _build/.inputs.new _build/.inputs || rm -rf _build/.doctrees $(SITE)
+	@# the chapters' matrices are small: a second thread gains little, and two notebooks are executed at a time
+	OMP_NUM_THREADS=1 "$(BIN)/python" -m tools.execute
 	OMP_NUM_THREADS=1 "$(BIN)/jupyter-book" build -W --keep-going . || { rm -rf _build/.doctrees; exit 1; }
+	@mv _build/.inputs.new _build/.inputs
 	@$(MAKE) --no-print-directory wheel
 	@rm -rf $(SITE)/dist && mkdir -p $(SITE)/dist && cp dist/*.whl $(SITE)/dist/
 	@echo "The book is in $(SITE)/index.html: open that file in a browser, or run 'make serve'."
+
+# One chapter alone: its cells, its page with those of the deeper and the notes pages, its tests. Links to other chapters lead nowhere.
+check: $(INSTALLED)  ## one chapter alone, NAME=dropout: style, types, tests, notebooks, and its page, whose path is printed
+	@test -n "$(NAME)" && test -f "book/$(NAME).ipynb" || { echo "NAME=$(NAME) is no chapter; write make check NAME=dropout" >&2; exit 2; }
+	"$(BIN)/python" -m tools.check "$(NAME)"
 
 # The pages and what Sphinx remembers of them have a folder of their own; the executed notebooks are those of `make book`.
 pdf: book  ## the whole book as one PDF, in _build/pdf; needs an installed Chromium or Chrome

@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from tiedlib.lab import records
+from tiedlib.lab.runs import records
 
 ROOT = Path(__file__).resolve().parent.parent
 BOOK = ROOT / "_build" / "html" / "book"
@@ -68,8 +68,8 @@ def alone(name: str) -> dict[str, Any]:
 
 
 def verdicts(name: str) -> dict[str, int]:
-    claims = yaml.safe_load((ROOT / "book" / "claims.yml").read_text(encoding="utf-8"))
-    found = Counter(claim["verdict"] for claim in claims if claim["chapter"] == name)
+    claims = yaml.safe_load((ROOT / "book" / "claims" / f"{name}.yml").read_text(encoding="utf-8"))
+    found = Counter(claim["verdict"] for claim in claims)
     return {kind: found[kind] for kind in ("holds", "caveat", "wrong", "undecided")}
 
 

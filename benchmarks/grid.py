@@ -24,8 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tiedlib.lab import records
 from tiedlib.lab.grid import grid
+from tiedlib.lab.runs import records
 from tiedlib.optimizers import adam, sgd
 from tiedlib.training_loop import minibatches
 

@@ -45,11 +45,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-from visit import AXE, BOOK, FLAGS, PAGES, Handler, Visit, axe_source, chromium, late, leads_on, packed, served
-
-from tiedlib.lab import records
-from tiedlib.lab.page import assets, states
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+from tests.browser.visit import (
+    AXE,
+    BOOK,
+    FLAGS,
+    PAGES,
+    Handler,
+    Visit,
+    axe_source,
+    chromium,
+    late,
+    leads_on,
+    packed,
+    served,
+)
+from tiedlib.lab.figures import states
+from tiedlib.lab.page import assets
+from tiedlib.lab.runs import records
 
 LIGHTHOUSE = "13.5.0"
 TESTED = ("book/tying.html", "book/intro.html")  # what Lighthouse looks at

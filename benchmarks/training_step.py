@@ -38,9 +38,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tiedlib import matrix_products
-from tiedlib.lab import records
-from tiedlib.lab.configuration import has_bfloat16
+from tiedlib import _matrix_products as matrix_products
+from tiedlib.lab.language_model.configuration import has_bfloat16
+from tiedlib.lab.runs import records
 from tiedlib.linear_cross_entropy import BLOCK
 from tiedlib.optimizers import SGD
 from tiedlib.recurrent import LanguageModel
@@ -183,7 +183,7 @@ def kernels() -> list[str]:
     found = []
     for name in ("torch", "onednn"):
         with matrix_products.using(name):
-            found += [name] if matrix_products.kernel() == name else []
+            found += [name] if matrix_products.backend() == name else []
     return found
 
 
@@ -430,7 +430,7 @@ def main() -> None:
             "threads": options.threads,
             "clock": clock.__name__,
         },
-        "kernel": matrix_products.kernel(),
+        "kernel": matrix_products.backend(),
         "machine": records.machine(),
         "versions": records.versions(),
         "finished": records.now(),

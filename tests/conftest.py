@@ -16,7 +16,9 @@ hypothesis.settings.load_profile("tiedlib")
 @pytest.fixture(autouse=True)
 def _seed() -> Iterator[None]:
     """Each test has its own start of torch's generator, and leaves the choice of a kernel as it found it."""
-    from tiedlib import matrix_products  # here, after jaxtyping's hook: what is imported before it is not checked
+    from tiedlib import (
+        _matrix_products as matrix_products,  # here, after jaxtyping's hook: what is imported before it is not checked
+    )
 
     torch.manual_seed(0)
     with matrix_products.using():
@@ -34,8 +36,8 @@ def unchecked() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def homework(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A tiny homework that otter assign has made (`homework_batch.Homework`)."""
-    from homework_batch import Homework
+    """A tiny homework that otter assign has made (`tests.homework.grading.batch.Homework`)."""
+    from tests.homework.grading.batch import Homework
 
     return Homework(tmp_path_factory.mktemp("homework"))
 
@@ -43,9 +45,8 @@ def homework(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture(scope="session")
 def asked(homework: Any) -> dict[str, Any]:
     """What its autograder asks, learned once."""
-    from homework_batch import SMALL
-
-    from tiedlib.homework.examine import describe
-    from tiedlib.homework.submission import read_autograder
+    from tests.homework.grading.batch import SMALL
+    from tiedlib.homework.grading.examine import describe
+    from tiedlib.homework.grading.submissions import read_autograder
 
     return describe(read_autograder(homework.autograder), SMALL)

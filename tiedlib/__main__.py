@@ -5,7 +5,7 @@ import sys
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; `arguments` default to those of the process. The exit code: 0 where all went well."""
-    from tiedlib.lab.command_line import run
+    from tiedlib.lab.commands.main import run
 
     return run(sys.argv[1:] if arguments is None else arguments)
 

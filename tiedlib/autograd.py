@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tiedlib import arguments
+from tiedlib import _arguments as arguments
 
 __all__ = ["Node", "backpropagate", "cross_entropy"]
 

@@ -27,12 +27,23 @@ from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from tiedlib import arguments
+from tiedlib import _arguments as arguments
 from tiedlib._trees import leaves, mapped
 
 __all__ = [
-    *("Dropout", "EmbeddingDropout", "VariationalDropout", "WeightDropLSTM", "apply_mask", "classic_dropout"),
-    *("drop_connect", "dropout", "embedding_dropout", "every_mask", "keep_mask", "masked_lstm", "monte_carlo"),
+    "Dropout",
+    "EmbeddingDropout",
+    "VariationalDropout",
+    "WeightDropLSTM",
+    "apply_mask",
+    "classic_dropout",
+    "drop_connect",
+    "dropout",
+    "embedding_dropout",
+    "every_mask",
+    "keep_mask",
+    "masked_lstm",
+    "monte_carlo",
 ]
 
 Rate = float | int | Float[Tensor, ""]  # a tensor where a grid of runs has one value each
@@ -102,9 +113,13 @@ def classic_dropout(x: Array, p: Rate, training: bool = True, generator: Generat
 
 
 def drop_connect(
-    x: Float[Tensor, "*batch in"], weight: Float[Tensor, "out in"], p: Rate, bias: Float[Tensor, " out"] | None = None,
-    training: bool = True, generator: Generator | None = None,
-) -> Float[Tensor, "*batch out"]:  # fmt: skip
+    x: Float[Tensor, "*batch in"],
+    weight: Float[Tensor, "out in"],
+    p: Rate,
+    bias: Float[Tensor, " out"] | None = None,
+    training: bool = True,
+    generator: Generator | None = None,
+) -> Float[Tensor, "*batch out"]:
     """y = (M ⊙ W) x / (1 − p) + b,   M a mask over the **weights**, drawn for each row of x; y = W x + b after training.
 
     Wan et al. 2013, section 3, with survivors scaled. It costs batch × out × in mask entries, where dropout costs batch × in.
@@ -125,9 +140,14 @@ def drop_connect(
 
 
 def embedding_dropout(
-    tokens: Int[Tensor, "*batch"], weight: Float[Tensor, "vocab dim"], p: Rate, training: bool = True,
-    generator: Generator | None = None, *, per_sequence: bool = False,
-) -> Float[Tensor, "*batch dim"]:  # fmt: skip
+    tokens: Int[Tensor, "*batch"],
+    weight: Float[Tensor, "vocab dim"],
+    p: Rate,
+    training: bool = True,
+    generator: Generator | None = None,
+    *,
+    per_sequence: bool = False,
+) -> Float[Tensor, "*batch dim"]:
     """m_w U_w / (1 − p) for each token w,   one mask entry for each word **type**: all occurrences of a word vanish together.
 
     U = weight. One mask for the whole call (Merity et al. 2018, section 4.3), or, per_sequence=True, one for each sequence,
@@ -150,9 +170,11 @@ def embedding_dropout(
 
 
 def masked_lstm(
-    x: Float[Tensor, "batch time in"], lstm: nn.LSTM, input_mask: Float[Tensor, "#batch #time #in"] | None = None,
+    x: Float[Tensor, "batch time in"],
+    lstm: nn.LSTM,
+    input_mask: Float[Tensor, "#batch #time #in"] | None = None,
     hidden_mask: Float[Tensor, "#batch #time #hidden"] | None = None,
-) -> Float[Tensor, "batch time hidden"]:  # fmt: skip
+) -> Float[Tensor, "batch time hidden"]:
     """h_t of the first layer of `lstm`, which reads x_t ⊙ a_t and h_{t−1} ⊙ b_t in place of x_t and h_{t−1}.
 
     a = input_mask and b = hidden_mask are factors 0 or 1/(1 − p), such as dropout(torch.ones(batch, 1, hidden), p) gives: with a
@@ -306,9 +328,13 @@ class EmbeddingDropout(Dropout):
     """
 
     def __init__(
-        self, embedding: nn.Embedding, p: float | int = 0.1, *, per_sequence: bool = False,
+        self,
+        embedding: nn.Embedding,
+        p: float | int = 0.1,
+        *,
+        per_sequence: bool = False,
         generator: Generator | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(p, generator=generator)
         if not isinstance(embedding, nn.Embedding):
             raise TypeError(f"embedding is a {type(embedding).__name__}; it must be an nn.Embedding")
@@ -333,9 +359,15 @@ class WeightDropLSTM(nn.LSTM):
     """
 
     def __init__(
-        self, input_size: int, hidden_size: int, num_layers: int = 1, p: float | int = 0.5, *,
-        generator: Generator | None = None, **options: Any,
-    ) -> None:  # fmt: skip
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        p: float | int = 0.5,
+        *,
+        generator: Generator | None = None,
+        **options: Any,
+    ) -> None:
         for name, size in (("input_size", input_size), ("hidden_size", hidden_size), ("num_layers", num_layers)):
             arguments.whole(name, size)
         arguments.number("p", p, "in [0, 1)")
@@ -362,7 +394,11 @@ class WeightDropLSTM(nn.LSTM):
         return f"{super().extra_repr()}, p={self.p}"
 
     def _weight_names(self) -> Iterator[str]:
-        kinds = ["weight_ih", "weight_hh", *(["bias_ih", "bias_hh"] if self.bias else [])]
+        kinds = [
+            "weight_ih",
+            "weight_hh",
+            ["bias_ih", "bias_hh"] if self.bias else [],
+        ]
         kinds += ["weight_hr"] if self.proj_size else []
         for layer in range(self.num_layers):
             for direction in ("", "_reverse")[: 1 + self.bidirectional]:

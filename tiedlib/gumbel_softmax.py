@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from tiedlib import arguments
+from tiedlib import _arguments as arguments
 
 __all__ = [
     "exact_gradient",

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tiedlib import arguments
+from tiedlib import _arguments as arguments
 
 __all__ = [
     "calculate_gain",

@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-from tiedlib import arguments
-from tiedlib.matrix_products import OuterSum, linear, room, softmax_
-from tiedlib.plain_cross_entropy import (
+from tiedlib import _arguments as arguments
+from tiedlib._matrix_products import OuterSum, linear, room, softmax_
+from tiedlib._plain_cross_entropy import (
     HALF,
     Task,
     check_target,

@@ -27,11 +27,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from tiedlib import arguments
+from tiedlib import _arguments as arguments
 
 __all__ = [
-    *("SGD", "Adagrad", "Adam", "AdamW", "Momentum", "RMSprop", "RuleOptimizer"),
-    *("adagrad", "adam", "adamw", "momentum", "rmsprop", "sgd"),
+    "SGD",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Momentum",
+    "RMSprop",
+    "RuleOptimizer",
+    "adagrad",
+    "adam",
+    "adamw",
+    "momentum",
+    "rmsprop",
+    "sgd",
 ]
 
 State = dict[str, Any]
@@ -47,9 +58,17 @@ def sgd(grad: Array, state: State, param: Array, *, lr: Scalar = 1e-3, weight_de
 
 
 def momentum(
-    grad: Array, state: State, param: Array, *, lr: Scalar = 1e-3, momentum: Scalar = 0.9, dampening: Scalar = 0.0,
-    weight_decay: Scalar = 0.0, nesterov: bool = False, averaged: bool = False,
-) -> Step:  # fmt: skip
+    grad: Array,
+    state: State,
+    param: Array,
+    *,
+    lr: Scalar = 1e-3,
+    momentum: Scalar = 0.9,
+    dampening: Scalar = 0.0,
+    weight_decay: Scalar = 0.0,
+    nesterov: bool = False,
+    averaged: bool = False,
+) -> Step:
     """m_t = μm_{t−1} + (1−d)g_t,   Δθ = −ηm_t;   nesterov: Δθ = −η (g_t + μm_t)        heavy ball, as torch.optim.SGD
 
     Here d is the dampening, and m₁ = g₁ whatever d (torch's start). averaged=True is the other convention, a running mean:
@@ -69,9 +88,16 @@ def momentum(
 
 
 def adagrad(
-    grad: Array, state: State, param: Array, *, lr: Scalar = 1e-2, lr_decay: Scalar = 0.0,
-    weight_decay: Scalar = 0.0, initial_accumulator_value: Scalar = 0.0, eps: Scalar = 1e-10,
-) -> Step:  # fmt: skip
+    grad: Array,
+    state: State,
+    param: Array,
+    *,
+    lr: Scalar = 1e-2,
+    lr_decay: Scalar = 0.0,
+    weight_decay: Scalar = 0.0,
+    initial_accumulator_value: Scalar = 0.0,
+    eps: Scalar = 1e-10,
+) -> Step:
     """v_t = v_{t−1} + g²,   Δθ = −η g / (√v_t + ε),   elementwise; v₀ = initial_accumulator_value.
 
     With lr_decay c the rate is η / (1 + (t−1)c). Duchi et al. 2011, diagonal form; ε as in torch. v is kept as sum.
@@ -85,9 +111,17 @@ def adagrad(
 
 
 def rmsprop(
-    grad: Array, state: State, param: Array, *, lr: Scalar = 1e-2, alpha: Scalar = 0.99, eps: Scalar = 1e-8,
-    weight_decay: Scalar = 0.0, momentum: Scalar = 0.0, centered: bool = False,
-) -> Step:  # fmt: skip
+    grad: Array,
+    state: State,
+    param: Array,
+    *,
+    lr: Scalar = 1e-2,
+    alpha: Scalar = 0.99,
+    eps: Scalar = 1e-8,
+    weight_decay: Scalar = 0.0,
+    momentum: Scalar = 0.0,
+    centered: bool = False,
+) -> Step:
     """v₀ = 0,   v_t = αv_{t−1} + (1−α)g²,   Δθ = −η g / (√v_t + ε),   elementwise; the slides' β is alpha.
 
     centered takes √(v_t − ḡ_t²) with ḡ_t the running mean of g, the gradient's standard deviation. With momentum μ the
@@ -107,9 +141,15 @@ def rmsprop(
 
 
 def adam(
-    grad: Array, state: State, param: Array, *, lr: Scalar = 1e-3, betas: tuple[Scalar, Scalar] = (0.9, 0.999),
-    eps: Scalar = 1e-8, weight_decay: Scalar = 0.0,
-) -> Step:  # fmt: skip
+    grad: Array,
+    state: State,
+    param: Array,
+    *,
+    lr: Scalar = 1e-3,
+    betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+    eps: Scalar = 1e-8,
+    weight_decay: Scalar = 0.0,
+) -> Step:
     """m ← β₁m + (1−β₁)g;  v ← β₂v + (1−β₂)g²;  Δθ = −η (m / (1−β₁ᵗ)) / (√(v / (1−β₂ᵗ)) + ε),   t = 1, 2, …
 
     Kingma & Ba 2015, Algorithm 1; ε stands outside the root, as in torch. weight_decay adds λθ to g (the L2 penalty, not
@@ -131,9 +171,15 @@ def _adam(grad: Tensor, state: State, lr: Scalar, betas: tuple[Scalar, Scalar], 
 
 
 def adamw(
-    grad: Array, state: State, param: Array, *, lr: Scalar = 1e-3, betas: tuple[Scalar, Scalar] = (0.9, 0.999),
-    eps: Scalar = 1e-8, weight_decay: Scalar = 1e-2,
-) -> Step:  # fmt: skip
+    grad: Array,
+    state: State,
+    param: Array,
+    *,
+    lr: Scalar = 1e-3,
+    betas: tuple[Scalar, Scalar] = (0.9, 0.999),
+    eps: Scalar = 1e-8,
+    weight_decay: Scalar = 1e-2,
+) -> Step:
     """Δθ = −ηλθ + (Adam's step without a penalty).   Loshchilov & Hutter 2019, Algorithm 2; the rate in the decay as in torch."""
     _check(grad, param, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay)
     step, state = _adam(_wide(grad), state, lr, betas, eps)

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from tiedlib import arguments
+from tiedlib import _arguments as arguments
 from tiedlib._ties import ReadsEmbedding, same_numbers
 from tiedlib.linear_cross_entropy import linear_cross_entropy
 

@@ -18,11 +18,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from tiedlib import arguments
+from tiedlib import _arguments as arguments
 
 __all__ = [
-    *("frobenius_norm", "l1_penalty", "l2_penalty", "matrices", "max_norm", "max_norm_"),
-    *("penalized", "penalty_groups", "proximal_sgd", "soft_threshold"),
+    "frobenius_norm",
+    "l1_penalty",
+    "l2_penalty",
+    "matrices",
+    "max_norm",
+    "max_norm_",
+    "penalized",
+    "penalty_groups",
+    "proximal_sgd",
+    "soft_threshold",
 ]
 
 Array = Float[Tensor, "*shape"]

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tiedlib import arguments
+from tiedlib import _arguments as arguments
 from tiedlib._trees import leaves, mapped
 
 __all__ = ["Epoch", "Progress", "Step", "evaluate", "fit", "minibatches"]

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import LowRankMultivariateNormal
 
-from tiedlib import arguments
+from tiedlib import _arguments as arguments
 
 __all__ = [
     "VAE",

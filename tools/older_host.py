@@ -1,4 +1,4 @@
-"""An environment with the versions that Colab ships: `make test` makes it, and `tests/test_older_hosts.py` runs the book in it.
+"""An environment with the versions that Colab ships. `make test` makes it; `tests/house/test_older_hosts.py` runs the book in it.
 
 It has the exact versions of constraints-colab.txt, and this checkout. PyTorch is large, and of which version it is does not matter
 here: it is borrowed, by links to it and to what it alone needs, in a folder that stands behind the packages on the path, so

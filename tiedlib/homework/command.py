@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from tiedlib.homework.sandbox import Limits
+from tiedlib.homework.grading.sandbox import Limits
 
 __all__ = ["flags"]
 
@@ -26,9 +26,13 @@ def flags(parser: argparse.ArgumentParser) -> None:
         number = int if one.type == "int" else float
         what = f"{one.metadata['help']} (default: {one.default})"
         grade.add_argument(
-            f"--{one.name.replace('_', '-')}", dest=one.name, type=number, default=one.default,
-            metavar=str(one.type).upper(), help=what,
-        )  # fmt: skip
+            f"--{one.name.replace('_', '-')}",
+            dest=one.name,
+            type=number,
+            default=one.default,
+            metavar=str(one.type).upper(),
+            help=what,
+        )
     grade.set_defaults(do=_grade)
     what = "from master notebooks: student versions, autograders, solutions, the teacher's guide"
     build = actions.add_parser("build", help=what, description=what, allow_abbrev=False)
@@ -49,21 +53,30 @@ def _build(options: argparse.Namespace) -> int:
     from tiedlib.homework.course import build
 
     names = build(
-        options.masters, options.out, secret=options.secret, edition=options.edition, wheel=options.wheel,
-        verify=not options.no_verify, report=lambda line: print(line, flush=True),
-    )  # fmt: skip
+        options.masters,
+        options.out,
+        secret=options.secret,
+        edition=options.edition,
+        wheel=options.wheel,
+        verify=not options.no_verify,
+        report=lambda line: print(line, flush=True),
+    )
     print(f"{len(names)} homeworks in {options.out}: student, autograder, solutions, guide.md")
     return 0
 
 
 def _grade(options: argparse.Namespace) -> int:
-    from tiedlib.homework.grading import grade
+    from tiedlib.homework.grading.results import grade
 
     limits = Limits(**{one.name: getattr(options, one.name) for one in fields(Limits)})
     found = grade(
-        options.autograder, options.submissions, options.out,
-        jobs=options.jobs, limits=limits, report=lambda line: print(line, flush=True),
-    )  # fmt: skip
+        options.autograder,
+        options.submissions,
+        options.out,
+        jobs=options.jobs,
+        limits=limits,
+        report=lambda line: print(line, flush=True),
+    )
     print(f"\n{_table(found)}")
     for name, done in next((one["protections"] for one in found if one["protections"]), {}).items():
         if "not" in done:

@@ -20,14 +20,32 @@ from tiedlib.homework.checks import Mistake, check_choice, check_function, check
 from tiedlib.homework.masks import check_masked, rates, same
 
 __all__ = [
-    *("check_dropout", "check_embedding_dropout", "check_logits_in_use", "check_noise_covariance"),
-    *("check_ridge_strengths", "check_sequence_dropout", "check_worse_in_use"),
+    "check_dropout",
+    "check_embedding_dropout",
+    "check_logits_in_use",
+    "check_noise_covariance",
+    "check_ridge_strengths",
+    "check_sequence_dropout",
+    "check_worse_in_use",
 ]
 
 _OURS = (
-    *(tiedlib.dropout, torch.nn.modules.dropout, F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout),
-    *(F.feature_alpha_dropout, torch.dropout, torch.dropout_, torch.native_dropout, torch.feature_dropout),
-    *(torch.feature_dropout_, torch.alpha_dropout, torch.alpha_dropout_, torch.feature_alpha_dropout),
+    tiedlib.dropout,
+    torch.nn.modules.dropout,
+    F.dropout,
+    F.dropout1d,
+    F.dropout2d,
+    F.dropout3d,
+    F.alpha_dropout,
+    F.feature_alpha_dropout,
+    torch.dropout,
+    torch.dropout_,
+    torch.native_dropout,
+    torch.feature_dropout,
+    torch.feature_dropout_,
+    torch.alpha_dropout,
+    torch.alpha_dropout_,
+    torch.feature_alpha_dropout,
 )  # may not be called
 
 
@@ -191,7 +209,9 @@ def check_logits_in_use(logits_in_use: Any, secret: str | None = None) -> None:
             Mistake(form(lambda r: [r, r, r, 1]), "the inputs are scaled too; they never had a mask"),
             Mistake(form(lambda r: [1, r, r, r]), "the logits are scaled too; they never had a mask"),
             Mistake(form(lambda r: [1, 1, r, 1]), "only the last hidden layer is scaled; the first had a mask as well"),
-            Mistake(form(lambda r: [1, r, 1, 1]), "only the first hidden layer is scaled; the second had a mask as well"),
+            Mistake(
+                form(lambda r: [1, r, 1, 1]), "only the first hidden layer is scaled; the second had a mask as well"
+            ),
             Mistake(
                 form(lambda r: [1, 1, 1, r]),
                 "scaling the logits is not the same: they hold a bias, and the layers in between must be right as well",
@@ -199,7 +219,7 @@ def check_logits_in_use(logits_in_use: Any, secret: str | None = None) -> None:
         ],
         forbid=_OURS,
         show=secret is None,
-    )  # fmt: skip
+    )
 
 
 @calmly
@@ -231,7 +251,9 @@ def check_noise_covariance(noise_covariance: Any, secret: str | None = None) -> 
                 "Dropout drops a unit for all outputs at once, a whole column of W",
             ),
             Mistake(lambda w, x, p: right(w, x, p).diag(), "these are the variances alone; asked is the whole matrix"),
-            Mistake(form(lambda p: p * (1 - p)), "that is the form without the division by 1 − p, squared for a variance"),
+            Mistake(
+                form(lambda p: p * (1 - p)), "that is the form without the division by 1 − p, squared for a variance"
+            ),
             Mistake(form(lambda p: (1 - p) / p), "p and 1 − p have changed places: p is the probability of dropping"),
             Mistake(form(lambda p: p), "the variance of m is p(1 − p), and the division by 1 − p comes in squared"),
             Mistake(
@@ -247,7 +269,7 @@ def check_noise_covariance(noise_covariance: Any, secret: str | None = None) -> 
         ],
         forbid=_OURS,
         show=secret is None,
-    )  # fmt: skip
+    )
 
 
 @calmly

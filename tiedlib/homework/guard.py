@@ -30,9 +30,23 @@ __all__ = ["Forbidden", "forbidden"]
 
 # Names of compiled functions that start what is not watched, or take the watch away.
 _ESCAPES = {
-    *("setprofile", "getprofile", "_set_trace", "set_local_events", "use_tool_id", "register_callback"),
-    *("start_new_thread", "start_joinable_thread", "system", "fork", "forkpty", "fork_exec"),
-    *("posix_spawn", "posix_spawnp", "execv", "execve", "CreateProcess"),
+    "setprofile",
+    "getprofile",
+    "_set_trace",
+    "set_local_events",
+    "use_tool_id",
+    "register_callback",
+    "start_new_thread",
+    "start_joinable_thread",
+    "system",
+    "fork",
+    "forkpty",
+    "fork_exec",
+    "posix_spawn",
+    "posix_spawnp",
+    "execv",
+    "execve",
+    "CreateProcess",
 }
 _COMPILED = ("_TorchDynamoContext.__call__.<locals>", "OptimizeContext.__call__.<locals>")  # around what was compiled
 

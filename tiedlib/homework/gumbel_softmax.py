@@ -16,7 +16,12 @@ from tiedlib.homework.calm import calmly
 from tiedlib.homework.checks import Mistake, check_choice, check_function, check_number, numbers
 
 __all__ = [
-    *("check_bound", "check_cause", "check_draw", "check_noise", "check_probability", "check_reinforce"),
+    "check_bound",
+    "check_cause",
+    "check_draw",
+    "check_noise",
+    "check_probability",
+    "check_reinforce",
     "check_relaxed",
 ]
 
@@ -55,12 +60,18 @@ def check_noise(gumbel_noise: Any, secret: str | None = None) -> None:
     for end in (1e-6, 1e-8, 1e-10, 1e-12, 1e-20, 1e-30, torch.finfo(torch.float64).tiny):
         mistakes.append(Mistake(lambda u, end=end: -torch.log(-torch.log(u + end)), small))
     wrong: list[tuple[Rule, str]] = [
-        (lambda v: torch.log(-torch.log(v)), "a minus is missing: this is the law of −G, whose long tail is on the left"),
+        (
+            lambda v: torch.log(-torch.log(v)),
+            "a minus is missing: this is the law of −G, whose long tail is on the left",
+        ),
         (lambda v: -torch.log(v), "this is exponential noise, one logarithm short: solve u = exp(−exp(−g)) for g"),
         (lambda v: v, "this is the uniform number itself; it is only what the Gumbel noise is made from"),
-        (lambda v: -torch.log(-torch.log1p(-v)), "the law is right, but it is F⁻¹(1 − u); asked is F⁻¹(u), which rises with u"),
+        (
+            lambda v: -torch.log(-torch.log1p(-v)),
+            "the law is right, but it is F⁻¹(1 − u); asked is F⁻¹(u), which rises with u",
+        ),
         (lambda v: torch.exp(-torch.exp(-v)), "this is F(u); asked is its inverse"),
-    ]  # fmt: skip
+    ]
     for rule, says in wrong:  # each with and without care for u = 0
         mistakes += [Mistake(lambda u, f=rule, end=end: f(u.clamp_min(end)), says) for end in (half, 0.0)]
     _check("gumbel_noise", gumbel_noise, lambda u: -(-u.clamp_min(half).log()).log(), cases, mistakes, secret)
@@ -92,10 +103,12 @@ def check_draw(draw: Any, secret: str | None = None) -> None:
         Mistake(form(lambda w, g: w), "the noise is missing: this is the most probable word, always the same one"),
         Mistake(form(lambda w, g: w.log() - g), "the noise is subtracted: −G has another law than G"),
         Mistake(form(lambda w, g: w * g), "the noise is added to log w, not multiplied with w"),
-        Mistake(form(lambda w, g: w.log() + g, 0), "the argmax runs over the rows: one word is wanted for each row, dim=−1"),
+        Mistake(
+            form(lambda w, g: w.log() + g, 0), "the argmax runs over the rows: one word is wanted for each row, dim=−1"
+        ),
         Mistake(form(lambda w, g: w.log() + g, None), "one index for the whole table; one for each row is wanted"),
         Mistake(lambda w, g: _onehot(w.log() + g), "these are one-hot vectors; the index of the word is wanted"),
-    ]  # fmt: skip
+    ]
     cases = [(weights, noise), (1000 * weights[:20], noise[:20])]
     _check("draw", draw, form(lambda w, g: w.log() + g), cases, mistakes, secret)
 
@@ -142,12 +155,16 @@ def check_relaxed(relaxed: Any, secret: str | None = None) -> None:
         return relax(z + g, tau, hard)
 
     values = [
-        Mistake(form(right, straight=lambda y: y), "hard=True returns y; its value must be the one-hot vector, exactly"),
+        Mistake(
+            form(right, straight=lambda y: y), "hard=True returns y; its value must be the one-hot vector, exactly"
+        ),
         Mistake(
             form(right, straight=lambda y: _onehot(y) + y),
             "with hard=True the value is the one-hot vector plus y: what is added for the gradient must be zero in value",
         ),
-        Mistake(form(right, straight=lambda y: y.argmax(-1)), "with hard=True an index comes back, not a one-hot vector"),
+        Mistake(
+            form(right, straight=lambda y: y.argmax(-1)), "with hard=True an index comes back, not a one-hot vector"
+        ),
         Mistake(form(lambda z, g, tau: z + g), "the temperature is missing: your y is the same for every τ"),
         Mistake(form(lambda z, g, tau: (z + g) * tau), "the sums are multiplied by τ: a low τ must sharpen, so divide"),
         Mistake(
@@ -155,13 +172,15 @@ def check_relaxed(relaxed: Any, secret: str | None = None) -> None:
             "only the logits are divided by τ. That changes the law of the category drawn; divide the noise too",
         ),
         Mistake(form(lambda z, g, tau: z + g / tau), "only the noise is divided by τ; divide the sum of both"),
-        Mistake(form(lambda z, g, tau: z / tau), "the noise is missing: this is a softmax, always the same, not a draw"),
+        Mistake(
+            form(lambda z, g, tau: z / tau), "the noise is missing: this is a softmax, always the same, not a draw"
+        ),
         Mistake(
             form(lambda z, g, tau: (torch.softmax(z, -1) + g) / tau),
             "the noise is added to the probabilities; it belongs to the logits",
         ),
         Mistake(form(right, 0), "the softmax runs over the rows: dim=−1 is the axis of the categories"),
-    ]  # fmt: skip
+    ]
     _check("relaxed", relaxed, right_y, cases, values, secret)
 
     def naive(z: Tensor, g: Tensor, tau: float, hard: bool) -> Tensor:
@@ -218,7 +237,9 @@ def check_reinforce(reinforce: Any, secret: str | None = None) -> None:
             form(lambda e, pi: e + 0 * pi),
             "the normaliser is forgotten: log π_k = z_k − log Σ exp z, and the sum has a derivative too. Your rows do not sum to 0",
         ),
-        Mistake(form(lambda e, pi: pi - e), "the sign is wrong: a draw with a reward above r̄ must become more probable"),
+        Mistake(
+            form(lambda e, pi: pi - e), "the sign is wrong: a draw with a reward above r̄ must become more probable"
+        ),
         Mistake(
             form(lambda e, pi: (e * pi).sum(-1, keepdim=True) * (e - pi)),
             "this is the derivative of π_k, not of log π_k: the draw counts each k with π_k already",
@@ -231,7 +252,7 @@ def check_reinforce(reinforce: Any, secret: str | None = None) -> None:
         ),
         Mistake(lambda z, k, r, b: form()(z, k, r, b).mean(0), "this is the mean of the draws; one row each is wanted"),
         Mistake(form(lambda e, pi: e * (1 - pi)), "the other categories must fall when k rises: −π_j for each j ≠ k"),
-    ]  # fmt: skip
+    ]
     cases = [(z, drawn, rewards, 0.7), (3 * z, drawn.flip(0), rewards, -0.4)]
     _check("reinforce", reinforce, form(), cases, mistakes, secret)
     huge = [(1e4 * z.sign(), drawn, rewards, 0.5)]
@@ -276,7 +297,9 @@ def check_bound(exact_bound: Any, secret: str | None = None) -> None:
 
     mistakes = [
         Mistake(form(lambda q, minus_h, log_k: -minus_h - log_k), "the KL is added; it is a price, take it off"),
-        Mistake(form(lambda q, minus_h, log_k: minus_h), "log K is missing: KL(q‖uniform) is log K minus the entropy of q"),
+        Mistake(
+            form(lambda q, minus_h, log_k: minus_h), "log K is missing: KL(q‖uniform) is log K minus the entropy of q"
+        ),
         Mistake(form(lambda q, minus_h, log_k: 0.0), "the price is missing: this is the reconstruction alone"),
         Mistake(form(lambda q, minus_h, log_k: -minus_h), "this takes off the entropy; the price is log K − entropy"),
         Mistake(
@@ -296,7 +319,7 @@ def check_bound(exact_bound: Any, secret: str | None = None) -> None:
             "the first term looks at the most probable symbol only; it is the mean over all of them",
         ),
         Mistake(lambda z, each: form(kl)(z, each).mean(), "one number for each image is wanted"),
-    ]  # fmt: skip
+    ]
     zero = "where q is 0 your sum has 0 · log 0, which is NaN here and 0 in the formula"
     _check("exact_bound", exact_bound, form(kl), [(z, each)], mistakes, secret)
     _check("exact_bound", exact_bound, form(kl), [(1e4 * z, each)], [Mistake(naive, zero)], secret)

@@ -11,24 +11,31 @@ import torch
 from torch import Tensor, nn
 
 import tiedlib.initialization
+from tiedlib._undocumented import all_undocumented
 from tiedlib.homework.calm import calmly
 from tiedlib.homework.checks import Mistake, check_choice, check_function, check_number, check_that, numbers
-from tiedlib.undocumented import all_undocumented
 
 __all__ = [
-    *("check_alternating", "check_cause", "check_he_normal", "check_keeping_factor", "check_reason"),
-    *("check_unit_start", "check_xavier_uniform"),
+    "check_alternating",
+    "check_cause",
+    "check_he_normal",
+    "check_keeping_factor",
+    "check_reason",
+    "check_unit_start",
+    "check_xavier_uniform",
 ]
 
 Function = Callable[[Tensor], Tensor]
 _init: Any = nn.init  # torch declares no types for two of the names
 _OURS = (
     tiedlib.initialization,
-    *(_init.xavier_uniform_, _init.xavier_normal_, _init.kaiming_uniform_, _init.kaiming_normal_, _init.orthogonal_),
-    *(
-        _init.calculate_gain,
-        *all_undocumented("nn.init._calculate_fan_in_and_fan_out", "nn.init._calculate_correct_fan"),
-    ),
+    _init.xavier_uniform_,
+    _init.xavier_normal_,
+    _init.kaiming_uniform_,
+    _init.kaiming_normal_,
+    _init.orthogonal_,
+    _init.calculate_gain,
+    *all_undocumented("nn.init._calculate_fan_in_and_fan_out", "nn.init._calculate_correct_fan"),
 )  # may not be called
 
 
@@ -57,29 +64,45 @@ def check_xavier_uniform(xavier_uniform: Any, secret: str | None = None) -> None
         form(xavier),
         cases,
         mistakes=[
-            Mistake(form(lambda i, o, g: g * math.sqrt(2 / (i + o))),
-                    "that is the standard deviation of the weights, used as their limit. On [−a, a] the variance is a²/3, so "
-                    "yours is a third of what it should be"),
-            Mistake(form(lambda i, o, g: g * math.sqrt(12 / (i + o))),
-                    "this has twice Xavier's variance; the equation above has a 6, and ReLU is not asked for here"),
+            Mistake(
+                form(lambda i, o, g: g * math.sqrt(2 / (i + o))),
+                "that is the standard deviation of the weights, used as their limit. On [−a, a] the variance is a²/3, so "
+                "yours is a third of what it should be",
+            ),
+            Mistake(
+                form(lambda i, o, g: g * math.sqrt(12 / (i + o))),
+                "this has twice Xavier's variance; the equation above has a 6, and ReLU is not asked for here",
+            ),
             Mistake(form(lambda i, o, g: 6 * g / (i + o)), "the root is missing: a is not a² here"),
-            Mistake(form(lambda i, o, g: g * math.sqrt(3 / i)),
-                    "only the fan-in counts in yours; Xavier's rule is a compromise between both passes and has n_in + n_out"),
-            Mistake(form(lambda i, o, g: g * math.sqrt(6 / i)), "n_out is missing below the fraction: this is He's limit"),
-            Mistake(form(xavier, kernel=False),
-                    "right for a linear layer. In a convolution an output is summed over the kernel too: both fans are "
-                    "multiplied by its size"),
-            Mistake(form(xavier, low=0.0),
-                    "your weights lie between 0 and a. Their mean must be 0, or signals add up instead of cancelling"),
-            Mistake(form(xavier, low=-0.5, high=0.5), "your interval is half as wide as [−a, a]: a quarter of the variance"),
+            Mistake(
+                form(lambda i, o, g: g * math.sqrt(3 / i)),
+                "only the fan-in counts in yours; Xavier's rule is a compromise between both passes and has n_in + n_out",
+            ),
+            Mistake(
+                form(lambda i, o, g: g * math.sqrt(6 / i)), "n_out is missing below the fraction: this is He's limit"
+            ),
+            Mistake(
+                form(xavier, kernel=False),
+                "right for a linear layer. In a convolution an output is summed over the kernel too: both fans are "
+                "multiplied by its size",
+            ),
+            Mistake(
+                form(xavier, low=0.0),
+                "your weights lie between 0 and a. Their mean must be 0, or signals add up instead of cancelling",
+            ),
+            Mistake(
+                form(xavier, low=-0.5, high=0.5), "your interval is half as wide as [−a, a]: a quarter of the variance"
+            ),
             Mistake(form(xavier, low=1.0, high=-1.0), "u = 0 must become −a and u = 1 become a; yours is reversed"),
             Mistake(form(lambda i, o, g: xavier(i, o, 1.0)), "the gain is forgotten"),
             Mistake(form(lambda i, o, g: xavier(i, o, g**0.5)), "the gain stands before the root, not under it"),
-            Mistake(form(lambda i, o, g: xavier(i, o, g * g)), "the gain multiplies a once; its square is in the variance"),
+            Mistake(
+                form(lambda i, o, g: xavier(i, o, g * g)), "the gain multiplies a once; its square is in the variance"
+            ),
         ],
         forbid=_OURS,
         show=secret is None,
-    )  # fmt: skip
+    )
 
 
 @calmly
@@ -118,27 +141,41 @@ def check_he_normal(he_normal_: Any, secret: str | None = None) -> None:
         lambda seed, shape: torch.tensor([2.0, 3.0, 0.0]),
         cases,
         mistakes=[
-            Mistake(normal(lambda i, o: 4 / (i + o)),
-                    "this is Xavier's variance doubled, as the notes have it. He's is 2 / n_in: the two agree only where "
-                    "n_in = n_out"),
+            Mistake(
+                normal(lambda i, o: 4 / (i + o)),
+                "this is Xavier's variance doubled, as the notes have it. He's is 2 / n_in: the two agree only where "
+                "n_in = n_out",
+            ),
             Mistake(normal(lambda i, o: 2 / (i + o)), "this is Xavier's variance; it takes no account of ReLU's half"),
-            Mistake(normal(lambda i, o: 2 / o),
-                    "you divide by the fan-out, which keeps the gradient going back; asked is the signal going forward"),
-            Mistake(normal(lambda i, o: 1 / i), "right for a linear layer, but ReLU halves the second moment each time"),
-            Mistake(normal(lambda i, o: (2 / i) ** 2),
-                    "normal_ wants the standard deviation, and 2 / n_in is the variance: the root is missing"),
-            Mistake(normal(lambda i, o: 2 / i, kernel=False),
-                    "right for a linear layer. In a convolution the kernel's size counts in the fan-in"),
+            Mistake(
+                normal(lambda i, o: 2 / o),
+                "you divide by the fan-out, which keeps the gradient going back; asked is the signal going forward",
+            ),
+            Mistake(
+                normal(lambda i, o: 1 / i), "right for a linear layer, but ReLU halves the second moment each time"
+            ),
+            Mistake(
+                normal(lambda i, o: (2 / i) ** 2),
+                "normal_ wants the standard deviation, and 2 / n_in is the variance: the root is missing",
+            ),
+            Mistake(
+                normal(lambda i, o: 2 / i, kernel=False),
+                "right for a linear layer. In a convolution the kernel's size counts in the fan-in",
+            ),
             Mistake(uniform(lambda i: (2 / i) ** 0.5), "uniform, and too narrow: asked is a normal distribution"),
             Mistake(uniform(lambda i: (6 / i) ** 0.5), "the variance is right, but asked is a normal distribution"),
-            Mistake(run(lambda w, g: w), "the parameter is as it was before: fill it in place, a new tensor is not seen"),
-            Mistake(run(lambda w, g: w.data.fill_((2 / _fans(w.shape)[0]) ** 0.5)),
-                    "all weights are equal, so all units of a layer would stay equal for ever"),
+            Mistake(
+                run(lambda w, g: w), "the parameter is as it was before: fill it in place, a new tensor is not seen"
+            ),
+            Mistake(
+                run(lambda w, g: w.data.fill_((2 / _fans(w.shape)[0]) ** 0.5)),
+                "all weights are equal, so all units of a layer would stay equal for ever",
+            ),
         ],
         forbid=_OURS,
         rtol=0.05,  # of the largest, 3
         show=secret is None,
-    )  # fmt: skip
+    )
     check_that(all(same for _, same in draws), "he_normal_ must return the parameter that it was given, no other")
     (first, _), (again, _), (other, _), _ = draws[:4]
     check_that(torch.equal(first, again), "he_normal_ does not draw from the generator: one seed gave two sets of them")
@@ -179,26 +216,36 @@ def check_keeping_factor(keeping_factor: Any, secret: str | None = None) -> None
         lambda f: 1 / _expectation(lambda z: f(z).square()),
         [(torch.relu,), (torch.abs,), (leaky,), (torch.tanh,), (bent,)],
         mistakes=[
-            Mistake(lambda f: 1 / (_expectation(lambda z: f(z).square()) - _expectation(f) ** 2),
-                    "you took the variance of f(z). A sum with weights of mean 0 depends on the second moment of its inputs: "
-                    "their mean counts too, and after ReLU it is not 0"),
-            Mistake(lambda f: 2.0 if _kinked(f) else 1.0,
-                    "the kink plays no part, it is met with probability 0: |y| has one and needs no factor, tanh has none "
-                    "and needs more than 2"),
+            Mistake(
+                lambda f: 1 / (_expectation(lambda z: f(z).square()) - _expectation(f) ** 2),
+                "you took the variance of f(z). A sum with weights of mean 0 depends on the second moment of its inputs: "
+                "their mean counts too, and after ReLU it is not 0",
+            ),
+            Mistake(
+                lambda f: 2.0 if _kinked(f) else 1.0,
+                "the kink plays no part, it is met with probability 0: |y| has one and needs no factor, tanh has none "
+                "and needs more than 2",
+            ),
             Mistake(lambda f: 2.0, "2 is ReLU's; another f passes on another share of E[z²]"),
             Mistake(lambda f: _expectation(lambda z: f(z).square()), f"upside down: {right}, which undoes what f does"),
-            Mistake(lambda f: _expectation(lambda z: f(z).square()) ** -0.5,
-                    "this is the factor on the standard deviation, its square is asked"),
-            Mistake(lambda f: 1 / _expectation(lambda z: _slope(f)(z).square()),
-                    "this is with f′ instead of f: it keeps the gradient going back, not the signal going forward"),
+            Mistake(
+                lambda f: _expectation(lambda z: f(z).square()) ** -0.5,
+                "this is the factor on the standard deviation, its square is asked",
+            ),
+            Mistake(
+                lambda f: 1 / _expectation(lambda z: _slope(f)(z).square()),
+                "this is with f′ instead of f: it keeps the gradient going back, not the signal going forward",
+            ),
             Mistake(lambda f: 1 / _expectation(lambda z: f(z).abs()), f"the square is missing: {right}"),
-            Mistake(lambda f: _expectation(f) ** -2 if abs(_expectation(f)) > 1e-9 else math.inf,
-                    "square before you take the mean: E[f]² is not E[f²]"),
+            Mistake(
+                lambda f: _expectation(f) ** -2 if abs(_expectation(f)) > 1e-9 else math.inf,
+                "square before you take the mean: E[f]² is not E[f²]",
+            ),
         ],
         forbid=_OURS,
         rtol=0.02,
         show=secret is None,
-    )  # fmt: skip
+    )
 
 
 @calmly
@@ -291,21 +338,31 @@ def check_unit_start(unit_start: Any, secret: str | None = None) -> None:
         form(),
         [case(torch.relu, (5, 8, 4, 6)), case(torch.tanh, (4, 7, 9, 3))],
         mistakes=[
-            Mistake(form(lambda y: y.std()),
-                    "you divide by the standard deviation. The mean counts too: y² is to have the mean 1"),
-            Mistake(form(lambda y: y.std(correction=0)), "you divide by the standard deviation; y² is to have the mean 1"),
+            Mistake(
+                form(lambda y: y.std()),
+                "you divide by the standard deviation. The mean counts too: y² is to have the mean 1",
+            ),
+            Mistake(
+                form(lambda y: y.std(correction=0)), "you divide by the standard deviation; y² is to have the mean 1"
+            ),
             Mistake(form(lambda y: y.square().mean()), "divide by the root of the mean square, not by the mean square"),
-            Mistake(form(renew=False),
-                    "each layer is measured behind the old matrices. A layer's input changes when those before it change: "
-                    "go on with the new y"),
+            Mistake(
+                form(renew=False),
+                "each layer is measured behind the old matrices. A layer's input changes when those before it change: "
+                "go on with the new y",
+            ),
             Mistake(form(bend=False), "the nonlinearity is missing between the layers"),
             Mistake(form(first=True), "the first matrix gets x itself, f comes after it"),
-            Mistake(form(lambda y: y.square().mean(0).sqrt()),
-                    "you give each row a factor of its own; asked is one factor a matrix"),
+            Mistake(
+                form(lambda y: y.square().mean(0).sqrt()),
+                "you give each row a factor of its own; asked is one factor a matrix",
+            ),
             Mistake(form(lambda y: y.square().sum().sqrt()), "take the mean over batch and units; yours is the sum"),
-            Mistake(lambda weights, x, f: [w / (x.shape[1] ** 0.5 * w.std()) for w in weights],
-                    "this looks at the weights only; measure y on the batch"),
+            Mistake(
+                lambda weights, x, f: [w / (x.shape[1] ** 0.5 * w.std()) for w in weights],
+                "this looks at the weights only; measure y on the batch",
+            ),
         ],
         forbid=_OURS,
         show=secret is None,
-    )  # fmt: skip
+    )

@@ -77,8 +77,11 @@ def check_update(update: Any, secret: str | None = None) -> None:
 
     def form(
         share: Callable[[int, int, int], float] = lambda n, rows, parts: n / rows,
-        clear: bool = True, each: bool = False, step: bool = True, steps: bool = False,
-    ) -> Callable[..., float]:  # fmt: skip
+        clear: bool = True,
+        each: bool = False,
+        step: bool = True,
+        steps: bool = False,
+    ) -> Callable[..., float]:
         def rule(
             model: nn.Module, parts: list[Part], optimizer: torch.optim.Optimizer, loss: Callable[..., Tensor]
         ) -> float:
@@ -111,38 +114,72 @@ def check_update(update: Any, secret: str | None = None) -> None:
         run(form(), True),
         cases,
         mistakes=[
-            *both("gradients from before are in your step: torch adds to .grad, so clear it before the first part",
-                  *(form(s, clear=False) for s in shares)),
-            *both("the gradients of all parts but the last are cleared away: clear once, before the first part",
-                  *(form(s, each=True) for s in shares)),
-            *both("you step after each part; asked is one update with the gradient of all",
-                  *(form(s, each=e, steps=True) for s in shares for e in (False, True))),
-            *both("the weights are as they were: is there a step, and are there gradients when it is made?", form(step=False)),
-            *both("you add up the gradients of the parts' means: divide, or with k parts the step is about k times too long",
-                  form(one)),
-            *both("each part's mean counts the same in yours, so a row of a short part counts more: weigh it by its rows",
-                  form(mean_of_means)),
+            *both(
+                "gradients from before are in your step: torch adds to .grad, so clear it before the first part",
+                *(form(s, clear=False) for s in shares),
+            ),
+            *both(
+                "the gradients of all parts but the last are cleared away: clear once, before the first part",
+                *(form(s, each=True) for s in shares),
+            ),
+            *both(
+                "you step after each part; asked is one update with the gradient of all",
+                *(form(s, each=e, steps=True) for s in shares for e in (False, True)),
+            ),
+            *both(
+                "the weights are as they were: is there a step, and are there gradients when it is made?",
+                form(step=False),
+            ),
+            *both(
+                "you add up the gradients of the parts' means: divide, or with k parts the step is about k times too long",
+                form(one),
+            ),
+            *both(
+                "each part's mean counts the same in yours, so a row of a short part counts more: weigh it by its rows",
+                form(mean_of_means),
+            ),
             *both("this is the gradient of the sum over all rows; asked is that of the mean", form(summed)),
         ],
         forbid=_OURS,
         show=secret is None,
-    )  # fmt: skip
+    )
     bench = used[0]
-    check_that(all(b.longest <= max(len(x) for x, _ in b.parts) for b in used),
-               "update gives loss several parts at once: together they do not fit into memory")  # fmt: skip
-    check_that(bench.late == 0, "update: the loss of a part is computed before the one before it has gone backwards, so that "
-               "all graphs are in memory at once")  # fmt: skip
-    check_that(bench.alive <= 1, f"update: at the last part {bench.alive} graphs of earlier parts are still alive. A total of "
-               "tensors keeps the history of each: add numbers, with .item()")  # fmt: skip
+    check_that(
+        all(b.longest <= max(len(x) for x, _ in b.parts) for b in used),
+        "update gives loss several parts at once: together they do not fit into memory",
+    )
+    check_that(
+        bench.late == 0,
+        "update: the loss of a part is computed before the one before it has gone backwards, so that "
+        "all graphs are in memory at once",
+    )
+    check_that(
+        bench.alive <= 1,
+        f"update: at the last part {bench.alive} graphs of earlier parts are still alive. A total of "
+        "tensors keeps the history of each: add numbers, with .item()",
+    )
     check_that(all(b.steps == 1 for b in used), "update must call optimizer.step(), once")
     replies = iter([b.result for b in used])
-    check_function("update: the mean loss", lambda *_: next(replies), run(form(), False), cases, mistakes=[
-        *both("this is the sum of the parts' means, neither the total nor the mean: weigh each part by its rows",
-              form(one), weights=False),
-        *both("this is the mean of the parts' means, in which a row of a short part counts more",
-              form(mean_of_means), weights=False),
-        *both("this is the sum over the rows; divide by their number", form(summed), weights=False),
-    ], show=secret is None)  # fmt: skip
+    check_function(
+        "update: the mean loss",
+        lambda *_: next(replies),
+        run(form(), False),
+        cases,
+        mistakes=[
+            *both(
+                "this is the sum of the parts' means, neither the total nor the mean: weigh each part by its rows",
+                form(one),
+                weights=False,
+            ),
+            *both(
+                "this is the mean of the parts' means, in which a row of a short part counts more",
+                form(mean_of_means),
+                weights=False,
+            ),
+            *both("this is the sum over the rows; divide by their number", form(summed), weights=False),
+        ],
+        show=secret is None,
+    )
     check_that(
         not isinstance(bench.result, Tensor),
         "update returns a tensor; a Python number is asked, which keeps nothing alive",
@@ -175,23 +212,35 @@ def check_evaluate(evaluate: Any, secret: str | None = None) -> None:
         form(lambda means, rows: _weighed(means, rows) / sum(rows)),
         [(seed, (4, 4, 1), True), (seed + 1, (3, 3, 3, 2), False)],
         mistakes=[
-            Mistake(form(lambda means, rows: sum(means)),
-                    "this is the sum of the batches' means, as in the notes: neither the total nor the mean, and it grows "
-                    "with the number of batches"),
-            Mistake(form(lambda means, rows: sum(means) / len(means)),
-                    "this is the mean of the batches' means: a row of a short last batch counts more than the others"),
+            Mistake(
+                form(lambda means, rows: sum(means)),
+                "this is the sum of the batches' means, as in the notes: neither the total nor the mean, and it grows "
+                "with the number of batches",
+            ),
+            Mistake(
+                form(lambda means, rows: sum(means) / len(means)),
+                "this is the mean of the batches' means: a row of a short last batch counts more than the others",
+            ),
             Mistake(form(_weighed), "this is the total over all rows; divide by their number"),
-            Mistake(form(lambda means, rows: sum(means) / sum(rows)),
-                    "you add means and divide by rows: give each mean the weight of its rows first"),
+            Mistake(
+                form(lambda means, rows: sum(means) / sum(rows)),
+                "you add means and divide by rows: give each mean the weight of its rows first",
+            ),
             Mistake(form(lambda means, rows: means[-1]), "this is the loss of the last batch alone"),
         ],
         forbid=_OURS,
         show=secret is None,
-    )  # fmt: skip
-    check_that(not any(graph for b in used for _, graph in b.modes), "evaluate records a graph for each batch, and a total of "
-               "such losses keeps all of them alive: switch the recording off")  # fmt: skip
-    check_that(not any(mode for b in used for mode, _ in b.modes), "evaluate: the model is in training mode, where dropout is "
-               "random and drops; your number would be that of a thinned network")  # fmt: skip
+    )
+    check_that(
+        not any(graph for b in used for _, graph in b.modes),
+        "evaluate records a graph for each batch, and a total of "
+        "such losses keeps all of them alive: switch the recording off",
+    )
+    check_that(
+        not any(mode for b in used for mode, _ in b.modes),
+        "evaluate: the model is in training mode, where dropout is "
+        "random and drops; your number would be that of a thinned network",
+    )
     check_that(
         used[0].model.training,
         "evaluate leaves the model in evaluation mode: the next pass would train without dropout",

@@ -32,10 +32,16 @@ def same(keep: Tensor, dim: int) -> bool:
 
 @calmly
 def check_masked(
-    name: str, answer: Any, given: tuple[Tensor, ...], x: Tensor, p: float,
-    structure: Callable[[Tensor], list[tuple[bool, str]]], coins: Callable[[Tensor], Tensor],
-    forbid: Sequence[Any], show: bool,
-) -> list[Tensor]:  # fmt: skip
+    name: str,
+    answer: Any,
+    given: tuple[Tensor, ...],
+    x: Tensor,
+    p: float,
+    structure: Callable[[Tensor], list[tuple[bool, str]]],
+    coins: Callable[[Tensor], Tensor],
+    forbid: Sequence[Any],
+    show: bool,
+) -> list[Tensor]:
     """Four outputs in training of answer(*given, p, training, generator), which holds m ⊙ x / (1 − p), or what it is instead.
 
     structure: what may be wrong with a mask m. coins: the independent entries of a mask.
@@ -59,22 +65,28 @@ def check_masked(
 
     said = [
         (bool((in_use == 0).any()), "entries are dropped although training is False: in use no unit may vanish"),
-        (close(in_use, 1 - p), "in use you multiply by 1 − p: survivors were divided in training already, so x stays as it is"),
+        (
+            close(in_use, 1 - p),
+            "in use you multiply by 1 − p: survivors were divided in training already, so x stays as it is",
+        ),
         (close(in_use, 1 / (1 - p)), "you divide in use too; the division belongs to the mask, in training"),
         (not close(in_use, 1.0), "in use, with training=False, the result must be x itself"),
         (bool((first != 0).all()), "nothing is dropped in training: entries must become 0"),
         (not torch.equal(first, again), "the same seed gives another mask: draw from the generator that you are given"),
         (any(torch.equal(first, y) for y in others), "every call has the same mask: draw anew, from the generator"),
-    ]  # fmt: skip
+    ]
     for y in (first, *others):
         said += structure(y != 0)
     tossed = torch.cat([coins(y != 0).flatten() for y in (first, *others)])
     share = 1 - tossed.double().mean().item()
     near = 6 * math.sqrt(p * (1 - p) / len(tossed))
     said += [
-        (abs(share - 1 + p) < near, f"a share of {share:.2f} is dropped at p = {p:.2f}; p is the probability of dropping"),
+        (
+            abs(share - 1 + p) < near,
+            f"a share of {share:.2f} is dropped at p = {p:.2f}; p is the probability of dropping",
+        ),
         (abs(share - p) > near, f"a share of {share:.3f} is dropped; p is {p:.3f}"),
-    ]  # fmt: skip
+    ]
     factor = torch.cat([(y / x)[y != 0] for y in (first, *others)])
     by = factor.mean().item() if len(factor) else math.nan
     one = len(factor) > 0 and bool((factor - by).abs().max() < 1e-5 * abs(by))
@@ -85,9 +97,12 @@ def check_masked(
     }
     said += [(one and abs(by / c - 1) < 1e-5, text) for c, text in wrong.items()]
     said += [
-        (not one or abs(by * (1 - p) - 1) > 1e-5, "survivors are not x times one right factor: the mean over masks must be x"),
+        (
+            not one or abs(by * (1 - p) - 1) > 1e-5,
+            "survivors are not x times one right factor: the mean over masks must be x",
+        ),
         (not close(nothing, 1.0), "at p = 0 nothing is dropped, and x stays as it is"),
-    ]  # fmt: skip
+    ]
     for holds, text in said:
         check_that(not holds, f"{name}: {text}")
     return [first, *others]

@@ -23,8 +23,13 @@ from tiedlib.homework.checks import (
 )
 
 __all__ = [
-    *("check_adagrad_rates", "check_adam_step", "check_cause", "check_largest_rate", "check_momentum_step"),
-    *("check_rmsprop_first_step", "check_torch_rate"),
+    "check_adagrad_rates",
+    "check_adam_step",
+    "check_cause",
+    "check_largest_rate",
+    "check_momentum_step",
+    "check_rmsprop_first_step",
+    "check_torch_rate",
 ]
 
 _OURS = (tiedlib.optimizers, torch.optim)  # may not be called
@@ -79,7 +84,7 @@ def check_momentum_step(momentum_step: Any, secret: str | None = None) -> None:
         ],
         forbid=_OURS,
         show=secret is None,
-    )  # fmt: skip
+    )
 
 
 @calmly
@@ -99,8 +104,12 @@ def check_adam_step(adam_step: Any, secret: str | None = None) -> None:
 
     def form(
         correct: Callable[[float, int], float] = lambda beta, t: 1 - beta**t,
-        inside: bool = False, sign: float = -1.0, root: bool = True, swapped: bool = False, square: bool = True,
-    ) -> Step:  # fmt: skip
+        inside: bool = False,
+        sign: float = -1.0,
+        root: bool = True,
+        swapped: bool = False,
+        square: bool = True,
+    ) -> Step:
         def rule(p: Tensor, g: Tensor, m: Tensor, v: Tensor, t: int, lr: float, betas: Any, eps: float) -> Any:
             b1, b2 = reversed(betas) if swapped else betas
             m, v = b1 * m + (1 - b1) * g, b2 * v + (1 - b2) * (g * g if square else g.abs())
@@ -124,13 +133,17 @@ def check_adam_step(adam_step: Any, secret: str | None = None) -> None:
         mistakes=[
             Mistake(
                 run(form(lambda beta, t: 1.0)),
-                lambda got, right: "this is Adam without bias correction: your first step is "
-                f"{(got[0][0][0] / right[0][0][0]).item():.2f} of the right one. The averages start at 0; divide by 1 − βᵗ",
+                lambda got, right: (
+                    "this is Adam without bias correction: your first step is "
+                    f"{(got[0][0][0] / right[0][0][0]).item():.2f} of the right one. The averages start at 0; divide by 1 − βᵗ"
+                ),
             ),
             Mistake(
                 run(form(lambda beta, t: beta**t)),
-                lambda got, right: "you divide by βᵗ; the correction is 1 − βᵗ. Your first step is "
-                f"{(got[0][0][0] / right[0][0][0]).item():.2f} times the right one, and later ones grow without end",
+                lambda got, right: (
+                    "you divide by βᵗ; the correction is 1 − βᵗ. Your first step is "
+                    f"{(got[0][0][0] / right[0][0][0]).item():.2f} times the right one, and later ones grow without end"
+                ),
             ),
             Mistake(run(form(inside=True)), says_eps),
             Mistake(run(form(sign=1.0)), "the step goes up the gradient; the loss falls along −m̂"),
@@ -139,12 +152,14 @@ def check_adam_step(adam_step: Any, secret: str | None = None) -> None:
                 run(form(lambda beta, t: 1 - beta ** (t + 1))),
                 "your correction is one step ahead: t is 1 in the first step already",
             ),
-            Mistake(run(form(root=False)), "the root of v̂ is missing: the step must not depend on the gradient's scale"),
+            Mistake(
+                run(form(root=False)), "the root of v̂ is missing: the step must not depend on the gradient's scale"
+            ),
             Mistake(run(form(square=False)), "v is the average of g², yours is that of |g|"),
         ],
         forbid=_OURS,
         show=secret is None,
-    )  # fmt: skip
+    )
 
 
 @calmly
@@ -216,7 +231,7 @@ def check_adagrad_rates(effective_rates: Any, secret: str | None = None) -> None
         ],
         forbid=_OURS,
         show=secret is None,
-    )  # fmt: skip
+    )
 
 
 @calmly

@@ -16,8 +16,13 @@ from tiedlib.homework.checks import Mistake, check_choice, check_function, check
 from tiedlib.regularization import max_norm, soft_threshold
 
 __all__ = [
-    *("check_largest_strength", "check_limit_rows", "check_no_zeros", "check_penalized_loss", "check_penalized_step"),
-    *("check_proximal_step", "check_torch_decay"),
+    "check_largest_strength",
+    "check_limit_rows",
+    "check_no_zeros",
+    "check_penalized_loss",
+    "check_penalized_step",
+    "check_proximal_step",
+    "check_torch_decay",
 ]
 
 _OURS = (tiedlib.regularization, torch.optim)  # may not be called
@@ -27,7 +32,7 @@ _RENORM = (torch.renorm, torch.Tensor.renorm, torch.Tensor.renorm_, torch.embedd
 
 def _check(
     name: str, answer: Any, right: Any, cases: list[Any], wrong: list[Any], secret: str | None, *forbid: Any
-) -> None:  # fmt: skip
+) -> None:
     mistakes = [Mistake(rule, says) for rule, says in wrong]
     check_function(name, answer, right, cases, mistakes=mistakes, forbid=(*_OURS, *forbid), show=secret is None)
 

@@ -14,6 +14,7 @@ from torch.nn import functional
 import tiedlib.autograd
 import tiedlib.linear_cross_entropy
 import tiedlib.training_loop
+from tiedlib._undocumented import all_undocumented
 from tiedlib.homework.calm import calmly
 from tiedlib.homework.checks import (
     Mistake,
@@ -24,7 +25,6 @@ from tiedlib.homework.checks import (
     numbers,
 )
 from tiedlib.homework.loops import check_evaluate, check_update
-from tiedlib.undocumented import all_undocumented
 
 __all__ = [
     "check_cause",
@@ -38,24 +38,30 @@ __all__ = [
 
 _OURS = (tiedlib.autograd, tiedlib.linear_cross_entropy, tiedlib.training_loop)  # may not be called; nor these:
 _LOSSES: tuple[Any, ...] = (
-    *(functional.cross_entropy, functional.nll_loss, functional.log_softmax, torch.log_softmax, torch.logsumexp),
-    *(
-        torch.special.log_softmax,
-        torch.special.logsumexp,
-        torch.logcumsumexp,
-        *all_undocumented("_C._nn.cross_entropy_loss"),
-    ),
+    functional.cross_entropy,
+    functional.nll_loss,
+    functional.log_softmax,
+    torch.log_softmax,
+    torch.logsumexp,
+    torch.special.log_softmax,
+    torch.special.logsumexp,
+    torch.logcumsumexp,
+    *all_undocumented("_C._nn.cross_entropy_loss"),
 )
 _DERIVATIVES: tuple[Any, ...] = (
-    *(
-        torch.autograd.grad,
-        torch.autograd.backward,
-        Tensor.backward,
-        torch.autograd.forward_ad,
-        torch.autograd.functional,
-    ),
-    *(torch.func.grad, torch.func.grad_and_value, torch.func.vjp, torch.func.jvp, torch.func.jacrev, torch.func.jacfwd),
-    *(torch.func.linearize, torch.autograd.gradcheck),
+    torch.autograd.grad,
+    torch.autograd.backward,
+    Tensor.backward,
+    torch.autograd.forward_ad,
+    torch.autograd.functional,
+    torch.func.grad,
+    torch.func.grad_and_value,
+    torch.func.vjp,
+    torch.func.jvp,
+    torch.func.jacrev,
+    torch.func.jacfwd,
+    torch.func.linearize,
+    torch.autograd.gradcheck,
 )
 
 
@@ -92,26 +98,38 @@ def check_cross_entropy(cross_entropy: Any, secret: str | None = None) -> None:
             Mistake(lambda z, y: (z.exp().sum(1).log() - _pick(z, y)).mean(), overflow),
             Mistake(lambda z, y: -(_pick(z.exp(), y) / z.exp().sum(1)).log().mean(), overflow),
             Mistake(lambda z, y: (z.exp().sum(1).log() - _pick(z, y).exp().log()).mean(), overflow),
-            Mistake(lambda z, y: -_pick(z.softmax(1), y).log().mean(),
-                    "right while the scores of a row are close. Far below the largest a probability is rounded to 0, and "
-                    "its logarithm is −∞: subtract logarithms, do not take that of a quotient"),
-            Mistake(lambda z, y: ((z - z.max()).exp().sum(1).log() + z.max() - _pick(z, y)).mean(),
-                    "you take out the largest score of the whole batch; in a row far below it all exponentials are 0. "
-                    "Each row has a largest score of its own"),
-            Mistake(lambda z, y: _loss(z.softmax(1), y),
-                    "there is a softmax before the loss, which contains one already: the loss is flat and can't come near 0"),
+            Mistake(
+                lambda z, y: -_pick(z.softmax(1), y).log().mean(),
+                "right while the scores of a row are close. Far below the largest a probability is rounded to 0, and "
+                "its logarithm is −∞: subtract logarithms, do not take that of a quotient",
+            ),
+            Mistake(
+                lambda z, y: ((z - z.max()).exp().sum(1).log() + z.max() - _pick(z, y)).mean(),
+                "you take out the largest score of the whole batch; in a row far below it all exponentials are 0. "
+                "Each row has a largest score of its own",
+            ),
+            Mistake(
+                lambda z, y: _loss(z.softmax(1), y),
+                "there is a softmax before the loss, which contains one already: the loss is flat and can't come near 0",
+            ),
             Mistake(lambda z, y: _loss(z, y) * len(y), "this is the sum over the batch; asked is the mean"),
-            Mistake(lambda z, y: _loss(z, y) / z.shape[1], "you divide by the classes, too: the mean is over the rows alone"),
-            Mistake(lambda z, y: z.logsumexp(1).mean() - z[:, y].mean(),
-                    "z[:, y] takes all columns in y from every row, a square of numbers; you need one entry a row, its own"),
+            Mistake(
+                lambda z, y: _loss(z, y) / z.shape[1], "you divide by the classes, too: the mean is over the rows alone"
+            ),
+            Mistake(
+                lambda z, y: z.logsumexp(1).mean() - z[:, y].mean(),
+                "z[:, y] takes all columns in y from every row, a square of numbers; you need one entry a row, its own",
+            ),
             Mistake(lambda z, y: -_loss(z, y), "the sign is reversed: this falls where the model gets worse"),
             Mistake(lambda z, y: z.logsumexp(1).mean(), "the score of the right class is not subtracted"),
-            Mistake(lambda z, y: _loss(z, y) - z.max(1).values.mean(),
-                    "what you took out of the sum has to come back: m is missing at the end"),
+            Mistake(
+                lambda z, y: _loss(z, y) - z.max(1).values.mean(),
+                "what you took out of the sum has to come back: m is missing at the end",
+            ),
         ],
         forbid=_OURS + _LOSSES,
         show=secret is None,
-    )  # fmt: skip
+    )
 
 
 @calmly
@@ -139,39 +157,62 @@ def check_loss_gradient(loss_gradient: Any, secret: str | None = None) -> None:
             Mistake(form(lambda z: z.shape[1]), "you divide by the number of classes; the mean is over the rows"),
             Mistake(form(lambda z: -len(z)), "the sign is reversed: a step along −gradient would make the loss grow"),
             Mistake(form(one=0.0), "the term −z_y has a gradient, too: −1 at the right class"),
-            Mistake(form(p=lambda z: z.softmax(0)), "the softmax is over the classes of a row (dim=1), yours is over the batch"),
-            Mistake(form(p=lambda z: z.log_softmax(1)), "the gradient of log Σ exp z is the softmax, not its logarithm"),
-            Mistake(form(p=lambda z: z), "that would be the gradient of a squared error; what is the gradient of log Σ exp z?"),
+            Mistake(
+                form(p=lambda z: z.softmax(0)),
+                "the softmax is over the classes of a row (dim=1), yours is over the batch",
+            ),
+            Mistake(
+                form(p=lambda z: z.log_softmax(1)), "the gradient of log Σ exp z is the softmax, not its logarithm"
+            ),
+            Mistake(
+                form(p=lambda z: z),
+                "that would be the gradient of a squared error; what is the gradient of log Σ exp z?",
+            ),
             Mistake(outer, "p[:, y] changes the columns in y of every row; change one entry a row, its own"),
         ],
         forbid=_OURS + _LOSSES + _DERIVATIVES,
         show=secret is None,
-    )  # fmt: skip
+    )
 
 
 @calmly
 def check_floor(floor: Any, secret: str | None = None) -> None:
     """log(1 + 9/e): scores of 1 for the right class and 0 for the nine others."""
-    check_number("floor", floor, math.log(1 + 9 / math.e), mistakes=[
-        (0.0, "so it would be for scores; but a softmax gives at most 1 to the right class and at least 0 to the others"),
-        (math.log(10), "that is a guess among ten; the model can do better than that, but not much"),
-        (math.log(9 + math.e), "the score of the right class, 1, is still to be subtracted"),
-        (math.log(1 + 9 * math.e), "the right class has the larger score: 1, and the others 0"),
-        (math.log(1 + 10 / math.e), "of ten classes nine are wrong"),
-        (1 / (1 + 9 / math.e), "that is the probability which the loss sees; the loss is minus its logarithm"),
-        (math.log2(1 + 9 / math.e), "that is in bits; asked are nats"),
-    ], show=secret is None)  # fmt: skip
+    check_number(
+        "floor",
+        floor,
+        math.log(1 + 9 / math.e),
+        mistakes=[
+            (
+                0.0,
+                "so it would be for scores; but a softmax gives at most 1 to the right class and at least 0 to the others",
+            ),
+            (math.log(10), "that is a guess among ten; the model can do better than that, but not much"),
+            (math.log(9 + math.e), "the score of the right class, 1, is still to be subtracted"),
+            (math.log(1 + 9 * math.e), "the right class has the larger score: 1, and the others 0"),
+            (math.log(1 + 10 / math.e), "of ten classes nine are wrong"),
+            (1 / (1 + 9 / math.e), "that is the probability which the loss sees; the loss is minus its logarithm"),
+            (math.log2(1 + 9 / math.e), "that is in bits; asked are nats"),
+        ],
+        show=secret is None,
+    )
 
 
 @calmly
 def check_cause(cause: Any, secret: str | None = None) -> None:
     """Why the run learns so little. The public check accepts every answer that is one."""
-    check_choice("cause", cause, "C", {
-        "A": "at no rate does the new layer move at all: compare its weights with before",
-        "B": "its .grad is not None and not 0, look; a gradient alone moves nothing",
-        "C": "right",
-        "D": "zero_grad clears what the optimizer moves; what piles up in the new layer's .grad is of the new task, and unused",
-    }, show=secret is not None)  # fmt: skip
+    check_choice(
+        "cause",
+        cause,
+        "C",
+        {
+            "A": "at no rate does the new layer move at all: compare its weights with before",
+            "B": "its .grad is not None and not 0, look; a gradient alone moves nothing",
+            "C": "right",
+            "D": "zero_grad clears what the optimizer moves; what piles up in the new layer's .grad is of the new task, and unused",
+        },
+        show=secret is not None,
+    )
 
 
 @calmly
@@ -234,28 +275,53 @@ def check_keep_best(train_and_keep_best: Any, secret: str | None = None) -> None
 
     def check(part: int, what: str, mistakes: list[Mistake]) -> None:
         check_function(
-            f"train_and_keep_best{what}", run(train_and_keep_best, part), run(form(lowest), part), cases,
-            mistakes=mistakes, forbid=_OURS, show=secret is None,
-        )  # fmt: skip
+            f"train_and_keep_best{what}",
+            run(train_and_keep_best, part),
+            run(form(lowest), part),
+            cases,
+            mistakes=mistakes,
+            forbid=_OURS,
+            show=secret is None,
+        )
 
     check_returns("train_and_keep_best", train_and_keep_best, (nn.Linear(1, 1), one_pass, lambda model: 1.0, 2), 2)
     nan = "NaN compares with nothing: a pass whose loss is NaN counts as the best in yours, or hides those after it"
-    check(0, "", [
-        number(lambda ls: len(ls) - 1, "you keep the last pass, whatever its loss"),
-        number(lambda ls: max(finite(ls), key=ls.__getitem__), "you keep the highest loss; the best is the lowest"),
-        number(lambda ls: len(ls) - 1 - lowest(ls[::-1]), "of equally good passes the first is asked: only a lower loss is better"),
-        number(lambda ls: min(range(len(ls)), key=ls.__getitem__), nan),
-        number(lambda ls: int(torch.tensor(ls).argmin()), nan),
-        number(lambda ls: lowest(ls) + 1, "passes are counted from 0"),
-        number(first_rise, "you stop where the loss rises for the first time; it may fall again, and all passes are asked"),
-    ])  # fmt: skip
+    check(
+        0,
+        "",
+        [
+            number(lambda ls: len(ls) - 1, "you keep the last pass, whatever its loss"),
+            number(lambda ls: max(finite(ls), key=ls.__getitem__), "you keep the highest loss; the best is the lowest"),
+            number(
+                lambda ls: len(ls) - 1 - lowest(ls[::-1]),
+                "of equally good passes the first is asked: only a lower loss is better",
+            ),
+            number(lambda ls: min(range(len(ls)), key=ls.__getitem__), nan),
+            number(lambda ls: int(torch.tensor(ls).argmin()), nan),
+            number(lambda ls: lowest(ls) + 1, "passes are counted from 0"),
+            number(
+                first_rise,
+                "you stop where the loss rises for the first time; it may fall again, and all passes are asked",
+            ),
+        ],
+    )
     last = form(lowest, lambda ls, k: len(ls))
-    check(1, ": the state", [
-        Mistake(run(last, 1),
+    check(
+        1,
+        ": the state",
+        [
+            Mistake(
+                run(last, 1),
                 "the number is right, but the state is that of the last pass: state_dict() hands out the model's own tensors, "
-                "which go on being trained. Copy them"),
-        Mistake(run(form(lowest, lambda ls, k: k), 1), "the state is from before the best pass, not from after it"),
-    ])  # fmt: skip
-    check(2, ": the model", [
-        Mistake(run(last, 2), "the model is left as the last pass made it: load the best state into it"),
-    ])  # fmt: skip
+                "which go on being trained. Copy them",
+            ),
+            Mistake(run(form(lowest, lambda ls, k: k), 1), "the state is from before the best pass, not from after it"),
+        ],
+    )
+    check(
+        2,
+        ": the model",
+        [
+            Mistake(run(last, 2), "the model is left as the last pass made it: load the best state into it"),
+        ],
+    )

@@ -46,11 +46,15 @@ def check_sample(sample: Any, secret: str | None = None) -> None:
         Mistake(form(lambda v: v), "log σ² stands where σ should: take the exponential of half of it"),
         Mistake(form(lambda v: v.exp().square()), "this stretches by σ⁴: half of log σ² is log σ, not twice"),
         Mistake(form(lambda v: v.sqrt()), "this is the root of a logarithm, NaN where σ < 1: first exp, then the root"),
-        Mistake(form(lambda v: torch.ones_like(v)), "σ is missing: every draw has variance 1, whatever the encoder says"),
+        Mistake(
+            form(lambda v: torch.ones_like(v)), "σ is missing: every draw has variance 1, whatever the encoder says"
+        ),
         Mistake(lambda m, v, e: m, "the noise is missing: this is the mean, an auto-encoder without a draw"),
-        Mistake(lambda m, v, e: (m + e) * (v / 2).exp(), "μ is stretched too; only the noise is, and μ is added afterwards"),
+        Mistake(
+            lambda m, v, e: (m + e) * (v / 2).exp(), "μ is stretched too; only the noise is, and μ is added afterwards"
+        ),
         Mistake(form(lambda v: -(v / 2).exp()), "a minus before σ: the law is the same, but asked is μ + σε"),
-    ]  # fmt: skip
+    ]
     _check("sample", sample, right, cases, values, secret)
 
     def gradient(rule: Rule) -> Rule:
@@ -91,8 +95,12 @@ def check_kl(kl: Any, secret: str | None = None) -> None:
             lambda m, v: kl_standard_normal(m, v) / m.shape[-1],
             "this is the mean over the latent dimensions: the price is a sum, yours is n times too cheap",
         ),
-        Mistake(lambda m, v: kl_standard_normal(m, v).sum(), "this sums over the examples too; one number each is wanted"),
-        Mistake(lambda m, v: kl_standard_normal(m, v).mean(), "this is the mean over the batch; one number each is wanted"),
+        Mistake(
+            lambda m, v: kl_standard_normal(m, v).sum(), "this sums over the examples too; one number each is wanted"
+        ),
+        Mistake(
+            lambda m, v: kl_standard_normal(m, v).mean(), "this is the mean over the batch; one number each is wanted"
+        ),
         Mistake(lambda m, v: 0.5 * (m**2 + v.exp() - v - 1), "the sum over the latent dimensions is missing"),
         Mistake(form(factor=1.0), "the factor ½ is missing"),
         Mistake(form(factor=-0.5), "the sign is wrong: a KL divergence is never negative"),
@@ -109,7 +117,7 @@ def check_kl(kl: Any, secret: str | None = None) -> None:
             form(lambda m, v: (1 + m**2) * (-v).exp() + v - 1),
             "this is KL(p‖q), the wrong way round; the bound has KL(q‖p)",
         ),
-    ]  # fmt: skip
+    ]
     _check("kl", kl, kl_standard_normal, [(mu, logvar), (2 * mu[:2], logvar[:2] - 3)], mistakes, secret)
 
 
@@ -185,7 +193,7 @@ def check_bound(bound: Any, secret: str | None = None) -> None:
         Mistake(form(lambda o, x: (x * -(-o).exp().log1p()).sum(-1)), "only ink counts: (1 − x) log(1 − π) is missing"),
         Mistake(form(lambda o, x: -(x - o.sigmoid()).square().sum(-1)), "a squared error is no log-likelihood of bits"),
         Mistake(lambda *case: form()(*case).mean(), "this is the mean over the batch; one number each is wanted"),
-    ]  # fmt: skip
+    ]
     _check("bound", bound, form(), [(logits, x, mu, logvar)], mistakes, secret)
 
     def logs(end: float) -> Rule:
@@ -228,12 +236,16 @@ def check_push(push: Any, secret: str | None = None) -> None:
             "this is the prior: the gradient of the mean of log p(x|z). Here the logarithm stands outside the sum",
         ),
         Mistake(lambda a, p: a.softmax(-1), "the prior is left out: a rare z counts less"),
-        Mistake(lambda a, p: (a + p).exp(), "this is the joint λ p(x|z): the derivative of the logarithm divides by p(x)"),
+        Mistake(
+            lambda a, p: (a + p).exp(), "this is the joint λ p(x|z): the derivative of the logarithm divides by p(x)"
+        ),
         Mistake(lambda a, p: a.exp() / (a + p).exp().sum(-1, keepdim=True), "λ is missing above the fraction"),
         Mistake(lambda a, p: right(a, p).log(), "this is the logarithm of the answer"),
-        Mistake(lambda a, p: (a + p).softmax(0), "the weights sum to 1 over the images; they must over the values of z"),
+        Mistake(
+            lambda a, p: (a + p).softmax(0), "the weights sum to 1 over the images; they must over the values of z"
+        ),
         Mistake(lambda a, p: right(a, p) / len(a), "each image is a case of its own: nothing is divided by the batch"),
-    ]  # fmt: skip
+    ]
     _check("push", push, right, [(each, log_prior)], mistakes, secret)
     says = "the exponential of −2000 is 0, and 0/0 is NaN: stay with logarithms, or let torch's softmax take the largest off"
     _check("push", push, right, [(40 * each - 2000, log_prior)], [Mistake(naive, says)], secret)

@@ -2,7 +2,7 @@
 
 Bands over five seeds then cost little more than one run. `torch.func.vmap` runs one step of all models at once, the
 update rules are the pure functions of `tiedlib.optimizers`, and model k gets the same weights, the same batches and the
-same arithmetic as in a loop over models; tests/test_grid.py holds the two together. For feed-forward models, or cells
+same arithmetic as in a loop over models; tests/lab/test_grid.py holds the two together. For feed-forward models, or cells
 written in plain operations: `vmap` has no rule for `nn.LSTM`.
 """
 

@@ -23,11 +23,11 @@ def contiguous_batches(tokens: Int[Tensor, " n"], batch_size: int) -> Int[Tensor
     row would have fewer than 2 tokens (one to read and one to predict).
     """
     if batch_size < 1:
-        raise ValueError(f"batch_size = {batch_size}: must be at least 1")
+        raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
     steps = len(tokens) // batch_size
     if steps < 2:
         raise ValueError(
-            f"batch_size = {batch_size}: {len(tokens)} tokens give rows of {steps}; each row needs at least 2 tokens, "
+            f"batch_size is {batch_size}; {len(tokens)} tokens give rows of {steps}; each row needs at least 2 tokens, "
             f"so choose at most {len(tokens) // 2} or a longer text"
         )
     return tokens[: batch_size * steps].view(batch_size, steps)
@@ -86,7 +86,7 @@ def windows(batched: Int[Tensor, "batch steps"], unroll: int, *, keep_last: bool
     unroll < 1 or rows have fewer than 2 tokens.
     """
     if unroll < 1:
-        raise ValueError(f"unroll = {unroll}: must be at least 1")
+        raise ValueError(f"unroll is {unroll}; it must be at least 1")
     predicted = batched.shape[1] - 1
     if predicted < 1:
         raise ValueError(f"batched has shape {tuple(batched.shape)}: each row needs at least 2 tokens")

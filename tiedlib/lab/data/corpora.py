@@ -211,13 +211,13 @@ def plain_text(
 
 def _check_unit(unit: str) -> None:
     if unit not in ("word", "character"):
-        raise ValueError(f"unit = {unit!r}: must be 'word' or 'character'")
+        raise ValueError(f"unit is {unit!r}; it must be 'word' or 'character'")
 
 
 def _vocabulary(tokens: Iterable[str], vocabulary_size: int | None, specials: tuple[str, ...]) -> Vocabulary:
     if vocabulary_size is not None and vocabulary_size <= len(specials):
         raise ValueError(
-            f"vocabulary_size = {vocabulary_size}: must be at least {len(specials) + 1}, "
+            f"vocabulary_size is {vocabulary_size}; it must be at least {len(specials) + 1}, "
             f"{' and '.join(specials)} among them"
         )
     return Vocabulary.from_tokens(tokens, vocabulary_size, specials=specials)
@@ -225,7 +225,7 @@ def _vocabulary(tokens: Iterable[str], vocabulary_size: int | None, specials: tu
 
 def _limit(train: int, tokens: int | None) -> int:
     if tokens is not None and tokens < 2:
-        raise ValueError(f"tokens = {tokens}: must be at least 2, one to read and one to predict")
+        raise ValueError(f"tokens is {tokens}; it must be at least 2, one to read and one to predict")
     return train if tokens is None else min(train, tokens)
 
 

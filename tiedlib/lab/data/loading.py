@@ -119,7 +119,7 @@ def load_corpus(name_or_path: str | Path, *, store: Store | None = None, **optio
         )
     corpus = load(name_or_path, store=store, **options)
     if not isinstance(corpus, Corpus):
-        raise TypeError(f"name_or_path = {name_or_path!r}: gave a {type(corpus).__name__}, not a Corpus")
+        raise TypeError(f"name_or_path is {name_or_path!r}; it must name a text, and names a {type(corpus).__name__}")
     return corpus
 
 

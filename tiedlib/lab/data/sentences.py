@@ -71,7 +71,7 @@ def multi30k(store: Store, *, form: Literal["tok", "raw"] = "tok") -> Translatio
     "raw" as written.
     """
     if form not in ("tok", "raw"):
-        raise ValueError(f"form = {form!r}: must be 'tok' or 'raw'")
+        raise ValueError(f"form is {form!r}; it must be 'tok' or 'raw'")
     sha256: dict[str, str] = {}
     parts = []
     for part in ("train", "val", "test_2016_flickr"):
@@ -132,7 +132,7 @@ def _read_sick(store: Store, file: str) -> tuple[SentencePair, ...]:
 def trec(store: Store, *, labels: Literal["coarse", "fine"] = "coarse") -> TextClassification:
     """TREC questions: 5,452 / 500 in 6 coarse or 50 fine classes. The files are latin-1."""
     if labels not in ("coarse", "fine"):
-        raise ValueError(f"labels = {labels!r}: must be 'coarse' or 'fine'")
+        raise ValueError(f"labels is {labels!r}; it must be 'coarse' or 'fine'")
     files = ["trec/TREC.train", "trec/TREC.test"]
     train, test = (_read_trec(store, file, labels) for file in files)
     classes = tuple(sorted({label for label, _ in train}))

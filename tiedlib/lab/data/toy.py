@@ -62,9 +62,9 @@ def toy_language(*, vocabulary_size: int = 500, tokens: int = 20_000, seed: int 
     Raises ValueError where vocabulary_size is outside 40 … 5000 or tokens < 20.
     """
     if not _SMALLEST <= vocabulary_size <= _LARGEST:
-        raise ValueError(f"vocabulary_size = {vocabulary_size}: must be from {_SMALLEST} to {_LARGEST}")
+        raise ValueError(f"vocabulary_size is {vocabulary_size}; it must be from {_SMALLEST} to {_LARGEST}")
     if tokens < 20:
-        raise ValueError(f"tokens = {tokens}: must be at least 20")
+        raise ValueError(f"tokens is {tokens}; it must be at least 20")
     generator = torch.Generator().manual_seed(seed)
     sizes = _class_sizes(vocabulary_size)
     words = _names(vocabulary_size - 1, generator)

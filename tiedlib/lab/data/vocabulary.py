@@ -52,9 +52,9 @@ class Vocabulary:
         """
         kept_always = dict.fromkeys(specials)
         if size is not None and size < max(1, len(kept_always)):
-            raise ValueError(f"size = {size}: must be at least 1 and leave room for specials = {tuple(specials)}")
+            raise ValueError(f"size is {size}; it must be at least 1 and leave room for specials = {tuple(specials)}")
         if min_count < 1:
-            raise ValueError(f"min_count = {min_count}: must be at least 1")
+            raise ValueError(f"min_count is {min_count}; it must be at least 1")
         seen = Counter(tokens)
         ranked = sorted((w for w, n in seen.items() if n >= min_count and w not in kept_always), key=_rank(seen))
         kept = ranked if size is None else ranked[: size - len(kept_always)]
@@ -72,7 +72,7 @@ class Vocabulary:
     def encode(self, tokens: Iterable[str]) -> Int[Tensor, " n"]:
         """The numbers of these words (int64). Raises ValueError for a word outside a vocabulary without `<unk>`."""
         if isinstance(tokens, str):
-            raise TypeError(f"tokens = {tokens[:40]!r}: must be a sequence of words; split the text first")
+            raise TypeError(f"tokens is {tokens[:40]!r}; it must be a sequence of words; split the text first")
         index = self._index
         unknown = index.get(UNK)
         if unknown is not None:
@@ -138,8 +138,8 @@ def _rank(counts: Counter[str]) -> Callable[[str], tuple[int, str]]:
 
 
 def _unknown(word: str) -> ValueError:
-    return ValueError(f"word = {word!r}: is not in the vocabulary, and the vocabulary has no {UNK!r} to stand for it")
+    return ValueError(f"word is {word!r}; it must be in the vocabulary, which has no {UNK!r} to stand for it")
 
 
 def _no_such_number(number: int, words: int) -> ValueError:
-    return ValueError(f"number = {number}: must be from 0 to {words - 1}, the last word's")
+    return ValueError(f"number is {number}; it must be from 0 to {words - 1}, the last word's")

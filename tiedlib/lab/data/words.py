@@ -52,7 +52,7 @@ class WordPairs:
         for word in (word for pair in self.pairs for word in pair):
             if word not in vocabulary:
                 raise ValueError(
-                    f"word = {word!r}: is not in the vocabulary; keep the covered pairs with within() first"
+                    f"word is {word!r}; it must be in the vocabulary: keep the covered pairs with within() first"
                 )
         return torch.tensor([[vocabulary[a], vocabulary[b]] for a, b in self.pairs], dtype=torch.int64).view(-1, 2)
 

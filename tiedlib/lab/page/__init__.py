@@ -9,9 +9,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
-BUILD_VARIABLE = "TIEDLIB_PAGE"
-"""Set to "1" in the kernels of a build: `explore` then computes its states instead of showing widgets."""
-
 
 def setup(app: "Sphinx") -> dict[str, Any]:
     """What Sphinx calls; the work is in `extension`, so that a kernel can import this package without Sphinx."""

@@ -15,8 +15,12 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 
-PLOTLY = ("plotly.js-cartesian-dist-min", "4.1.1", "package/plotly-cartesian.min.js",
-          "79542150855a52c567260e3137095dbe2b744e6d702a5cabe67da246942fba7a")  # fmt: skip
+PLOTLY = (
+    "plotly.js-cartesian-dist-min",
+    "4.1.1",
+    "package/plotly-cartesian.min.js",
+    "79542150855a52c567260e3137095dbe2b744e6d702a5cabe67da246942fba7a",
+)
 MATHJAX_PARTS = ("tex-chtml.js", "input/tex/extensions", "output/chtml/fonts/woff-v2")
 log = logging.getLogger(__name__)
 

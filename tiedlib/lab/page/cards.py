@@ -8,10 +8,8 @@ from typing import Any
 
 from docutils import nodes
 
-CLAIM = "application/vnd.tiedlib.claim+json"
-AGREE = "application/vnd.tiedlib.agree+json"
-VERDICTS = {"holds": "holds", "caveat": "holds, with a caveat", "wrong": "wrong", "undecided": "not decided yet"}
-CORRECTIONS = {"holds": "Note", "caveat": "Caveat", "undecided": "Note"}  # what a "correction" of these is called
+from tiedlib.lab.outputs import CORRECTIONS, VERDICTS
+
 _INLINE = re.compile(r"\$([^$]+)\$|`([^`]+)`|\*\*([^*]+)\*\*|(?<![\w*])\*([^*\s][^*]*)\*(?!\w)")
 
 
@@ -63,7 +61,7 @@ def card(claim: dict[str, Any]) -> CardNode:
     node += SummaryNode("", badge(claim["verdict"]), statement)
     source = claim.get("source") or "the notes"
     node += fact("Said in", [nodes.Text(source), nodes.Text(" · "), nodes.literal(claim["id"], claim["id"])])
-    corrected = CORRECTIONS.get(claim["verdict"], "Correction")
+    corrected = CORRECTIONS[claim["verdict"]]
     for name, field in ((corrected, "correction"), ("Evidence", "evidence"), ("Waits for", "waits")):
         if claim.get(field):
             node += fact(name, inline(str(claim[field])))

@@ -1,27 +1,15 @@
 """What the extension tells Sphinx: nodes, directive, assets, and (with `tiedlib_look`) the look and the light pages."""
 
 import os
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
 from tiedlib import __version__
-from tiedlib.lab.page import (
-    BUILD_VARIABLE,
-    assets,
-    cards,
-    figures,
-    formulas,
-    look,
-    parts,
-    reference,
-    register,
-    single,
-    still,
-    themes,
-)
+from tiedlib.lab.figures import still, themes
+from tiedlib.lab.outputs import BUILD_VARIABLE, static
+from tiedlib.lab.page import assets, cards, claim_index, figures, formulas, look, parts, reference, single
 
 OTHER_BUILDERS = ("text", "latex", "epub", "man", "texinfo")
 
@@ -33,10 +21,6 @@ class CollapseCards(SphinxPostTransform):
 
     def run(self, **_: Any) -> None:
         cards.collapse(self.document)
-
-
-def _static(name: str) -> str:
-    return resources.files("tiedlib.lab.page").joinpath("static", name).read_text(encoding="utf-8")
 
 
 def _begin_build(app: Any, config: Any) -> None:
@@ -56,10 +40,8 @@ def _write_assets(app: Any) -> None:
     outdir = Path(app.outdir)
     assets.copy_all(outdir, scripts=not app.config.tiedlib_look)
     folder = outdir / "_static" / "tiedlib"
-    (folder / "figures.js").write_text(themes.script() + _static("figures.js"), encoding="utf-8")
-    (folder / "figures.css").write_text(
-        still.css() + _static("figures.css") + _static("questions.css"), encoding="utf-8"
-    )
+    (folder / "figures.js").write_text(themes.script() + static("figures.js"), encoding="utf-8")
+    (folder / "figures.css").write_text(still.css() + static("figures.css") + static("questions.css"), encoding="utf-8")
     app.add_js_file("tiedlib/figures.js", defer="defer")
     app.add_css_file("tiedlib/figures.css")
     look.write(app, folder)
@@ -78,19 +60,19 @@ def connect(app: Any) -> dict[str, Any]:
     passing = dict.fromkeys(OTHER_BUILDERS, (cards.pass_through, cards.pass_through))
     app.add_node(cards.CardNode, html=(cards.visit_card, cards.depart_card), **passing)
     app.add_node(cards.SummaryNode, html=(cards.visit_summary, cards.depart_summary), **passing)
-    app.add_node(register.ClaimsNode)
+    app.add_node(claim_index.ClaimsNode)
     app.add_node(parts.ChaptersNode)
     app.add_directive("chapters", parts.Chapters)
-    app.add_directive("claims", register.Claims)
+    app.add_directive("claims", claim_index.Claims)
     app.add_directive("library", reference.Library)
     app.add_post_transform(CollapseCards)
     app.connect("config-inited", _begin_build, priority=900)
     app.connect("builder-inited", _write_assets)
-    app.connect("env-before-read-docs", register.begin)
-    app.connect("env-purge-doc", register.purge)
-    app.connect("env-merge-info", register.merge)
-    app.connect("env-updated", register.outdated)
-    app.connect("doctree-resolved", register.resolve)
+    app.connect("env-before-read-docs", claim_index.begin)
+    app.connect("env-purge-doc", claim_index.purge)
+    app.connect("env-merge-info", claim_index.merge)
+    app.connect("env-updated", claim_index.outdated)
+    app.connect("doctree-resolved", claim_index.resolve)
     app.connect("doctree-resolved", parts.resolve)
     app.connect("html-page-context", look.page, priority=900)
     single.connect(app)

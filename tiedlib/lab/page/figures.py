@@ -13,9 +13,9 @@ from typing import Any
 
 from docutils import nodes
 
-from tiedlib.lab.page import states
-from tiedlib.lab.page.still import still
-from tiedlib.lab.page.still.paint import plain
+from tiedlib.lab.figures import states
+from tiedlib.lab.figures.still import still
+from tiedlib.lab.figures.still.paint import plain
 
 FOLDER = "_static/states"
 TABLE_ROWS = 200

@@ -9,8 +9,11 @@ from typing import Any
 from docutils import nodes
 
 UNUSED = ("thebe", "embed-amd", "require.min.js", "comments.js")
-SERVICES = {"colab_url": "https://colab.research.google.com", "binderhub_url": "https://mybinder.org",
-            "notebook_interface": "jupyterlab"}  # fmt: skip
+SERVICES = {
+    "colab_url": "https://colab.research.google.com",
+    "binderhub_url": "https://mybinder.org",
+    "notebook_interface": "jupyterlab",
+}
 
 
 def _package_file(*names: str) -> Path:

@@ -25,7 +25,7 @@ class Chapters(SphinxDirective):
     """The chapters of the part that this page opens."""
 
     def run(self) -> list[nodes.Node]:
-        self.env.tiedlib_registers.add(self.env.docname)  # type: ignore[attr-defined]
+        self.env.tiedlib_claim_lists.add(self.env.docname)  # type: ignore[attr-defined]
         return [ChaptersNode(page=self.env.docname)]
 
 

@@ -15,11 +15,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from tiedlib import __version__
+from tiedlib.lab.files import write_atomic
+from tiedlib.lab.outputs import static
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 WIDTH = 643  # pixels between the margins of print.css: 210 mm less 2 × 20 mm
@@ -52,10 +53,10 @@ def page_of(site: Path) -> Path:
     page = site / "index.html"
     rule = "it must be the folder that `jupyter-book build --builder singlehtml` writes"
     if not page.is_file():
-        raise ValueError(f"SITE={site}: there is no index.html in it; {rule}")
+        raise ValueError(f"SITE is {site}; there is no index.html in it; {rule}")
     text = page.read_text(encoding="utf-8")
     if "bd-article" not in text or 'rel="next"' in text:
-        raise ValueError(f"SITE={site}: its index.html is not the whole book; {rule}")
+        raise ValueError(f"SITE is {site}; its index.html is not the whole book; {rule}")
     return page
 
 
@@ -82,10 +83,6 @@ def _browser(sync_api: Any) -> Iterator[Any]:
             yield opened
         finally:
             opened.close()
-
-
-def _static(name: str) -> str:
-    return resources.files("tiedlib.lab.page").joinpath("static", name).read_text(encoding="utf-8")
 
 
 def imprint(when: datetime) -> str:
@@ -132,18 +129,16 @@ def print_book(site: Path, out: Path, *, licence: str = "") -> Printed:
     `licence` is a line for the title page. Raises ValueError for a folder without the one page or a name that does not
     end in .pdf, PdfError where a library, a browser or a figure fails."""
     if out.suffix != ".pdf":
-        raise ValueError(f"OUT={out}: its name must end in .pdf")
+        raise ValueError(f"OUT is {out}; its name must end in .pdf")
     address = page_of(site).resolve().as_uri()
     sync_api, pypdf = _libraries()
-    from tiedlib.lab.checkpoints import write_atomic
-
     options = {"licence": licence, "printed": imprint(datetime.now(UTC))}
     with _browser(sync_api) as browser:
         size = {"width": WIDTH, "height": 900}
         page = browser.new_page(viewport=size, color_scheme="light", reduced_motion="reduce")
         page.goto(address)
-        page.add_style_tag(content=_static("print.css"))
-        page.add_script_tag(content=_static("print.js"))
+        page.add_style_tag(content=static("print.css"))
+        page.add_script_tag(content=static("print.js"))
         page.emulate_media(media="print")  # only now: until here the browser lays out no more than one screen
         done = page.evaluate("options => tiedlibPrint.prepare(options)", options)
         if done["failed"]:

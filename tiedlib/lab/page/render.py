@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 from docutils import nodes
 from sphinx.util import logging
 
-from tiedlib.lab.page import cards, kinds, states
+from tiedlib.lab.figures import kinds, states
+from tiedlib.lab.outputs import AGREE, CLAIM, FIGURE, PLOTLY
+from tiedlib.lab.page import cards
 from tiedlib.lab.page.figures import FigureNode
 
 log = logging.getLogger(__name__)
-FIGURE = "application/vnd.tiedlib.figure+json"
-PLOTLY = "application/vnd.plotly.v1+json"
 BUILDERS = ("html", "dirhtml", "singlehtml", "latex", "epub")
 
 
@@ -26,8 +26,13 @@ def _plain_figure(content: dict[str, Any]) -> dict[str, Any]:
     title = figure["layout"].get("title", {})
     text = title.get("text") if isinstance(title, dict) else title
     alt = f"Figure: {text}." if text else "Figure."
-    return {"alt": f"{alt} Its data stand in the table below it.", "caption": None, "packed": states.pack([figure]),
-            "parameters": [], "play": None}  # fmt: skip
+    return {
+        "alt": f"{alt} Its data stand in the table below it.",
+        "caption": None,
+        "packed": states.pack([figure]),
+        "parameters": [],
+        "play": None,
+    }
 
 
 def _caption(renderer: Any, text: str, line: int | None) -> list[nodes.Node]:
@@ -44,7 +49,7 @@ class TiedlibRenderer:
     mime_priority_overrides: ClassVar[list[tuple[str, str, int | None]]] = [
         (builder, mime, priority)
         for builder in BUILDERS
-        for mime, priority in ((FIGURE, 1), (cards.CLAIM, 2), (cards.AGREE, 3), (PLOTLY, 35))
+        for mime, priority in ((FIGURE, 1), (CLAIM, 2), (AGREE, 3), (PLOTLY, 35))
     ]
 
     @staticmethod
@@ -53,13 +58,13 @@ class TiedlibRenderer:
         env = getattr(renderer.renderer, "sphinx_env", None)
         if inline or env is None or not hasattr(env.config, "tiedlib_address"):
             return None
-        if data.mime_type == cards.CLAIM:
+        if data.mime_type == CLAIM:
             claim = _data(data.content)
             recorded = getattr(env, "tiedlib_claims", None)
             if recorded is not None:
                 recorded.setdefault(env.docname, {})[claim["id"]] = claim
             return [cards.card(claim)]
-        if data.mime_type == cards.AGREE:
+        if data.mime_type == AGREE:
             return [cards.proof(_data(data.content))]
         if data.mime_type == PLOTLY and (why := kinds.refusal(_data(data.content))):
             place = f"{env.docname}, cell {data.cell_index}" if data.cell_index is not None else env.docname

@@ -1,5 +1,5 @@
 /* Figures that move with no kernel and no network. Each figure's states come from a script file beside the page and plotly.js
-   from the book itself, both fetched when the figure comes near. Format of the states: tiedlib/lab/page/states.py. */
+   from the book itself, both fetched when the figure comes near. Format of the states: tiedlib/lab/figures/states.py. */
 (() => {
   "use strict";
   const html = document.documentElement;
@@ -176,7 +176,7 @@
   };
 
   // ---- tables ---------------------------------------------------------------------------------------------------------
-  const number = (v, shown) => { // as tiedlib.lab.page.printed.text prints it
+  const number = (v, shown) => { // as tiedlib.lab.figures.printed.text prints it
     if (v === null || v === undefined || Number.isNaN(v)) return "–";
     if (typeof v === "object") return texts(v).join(", ");
     if (typeof v !== "number") return String(v);
