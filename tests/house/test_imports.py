@@ -18,7 +18,7 @@ MAY = {
     "data": {"small"},
     "figures": {"small"},
     "runs": {"ideas", "small", "data"},
-    **dict.fromkeys(KINDS, {"ideas", "small", "data", "runs"}),
+    **{kind: {"ideas", "small", "data", "runs"} for kind in KINDS},
     "experiments": {"small", "data", "runs", *KINDS},
     "notebook": {"ideas", "small", "data", "figures", "runs"},
     "page": {"small", "figures"},
