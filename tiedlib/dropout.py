@@ -394,11 +394,7 @@ class WeightDropLSTM(nn.LSTM):
         return f"{super().extra_repr()}, p={self.p}"
 
     def _weight_names(self) -> Iterator[str]:
-        kinds = [
-            "weight_ih",
-            "weight_hh",
-            ["bias_ih", "bias_hh"] if self.bias else [],
-        ]
+        kinds = ["weight_ih", "weight_hh", *(["bias_ih", "bias_hh"] if self.bias else [])]
         kinds += ["weight_hr"] if self.proj_size else []
         for layer in range(self.num_layers):
             for direction in ("", "_reverse")[: 1 + self.bidirectional]:
