@@ -1,6 +1,7 @@
 """Imports run one way: between ideas, between rooms, between modules."""
 
 import re
+import subprocess
 import sys
 
 import pytest
@@ -78,6 +79,14 @@ ELSEWHERE = {
         f"tiedlib.lab.experiments.{name}": ("lab/experiments/test_reproduce.py", "EXPERIMENTS")
         for name in ("experiment", "tying", "vae")
     },
+    **{
+        f"tiedlib.lab.commands.{name}": ("lab/commands/test_command_line.py", word)
+        for name, word in (("data", "data list"), ("generate", "generate "), ("reproduce", "reproduce "))
+    },
+    **{
+        f"tiedlib.lab.commands.{name}": ("lab/commands/test_command_line.py", word)
+        for name, word in (("settings", "--vary"), ("sweep", "sweep "), ("train", "train "))
+    },
     "tiedlib.lab.figures.specs": ("lab/notebook/test_explorer.py", "spec("),
     "tiedlib.lab.figures.themes": ("lab/page/test_page.py", "themes."),
     "tiedlib.lab.notebook.parameters": ("lab/notebook/test_explorer.py", "parameters"),
@@ -104,3 +113,23 @@ def test_a_module_has_its_tests_in_its_room() -> None:
         ):
             untested.append(name)
     assert not untested, f"modules that no test in their room imports: {untested}"
+
+
+def test_git_keeps_every_module_and_every_test() -> None:
+    """A pattern of .gitignore that means a folder of results must not match a room."""
+    wanted = [
+        path.relative_to(ROOT).as_posix()
+        for room in ("tiedlib", "tests", "tools")
+        for path in (ROOT / room).rglob("*.py")
+    ]
+    git = subprocess.run(
+        ["git", "check-ignore", "--no-index", "--stdin"],
+        cwd=ROOT,
+        input="\n".join(wanted),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if git.returncode == 128:
+        pytest.skip("this is no git checkout")
+    assert git.stdout.split() == []

@@ -12,7 +12,7 @@ import time
 import pytest
 import torch
 
-from tiedlib.lab.commands import main as command_line
+from tiedlib.lab.commands import data
 from tiedlib.lab.commands.main import run
 from tiedlib.lab.data import names
 from tiedlib.lab.language_model.configuration import TrainConfig
@@ -288,7 +288,7 @@ def test_without_the_bench_one_line_says_so(monkeypatch, capsys):
     def absent(*arguments):
         raise ModuleNotFoundError("No module named 'pooch'", name="pooch")
 
-    monkeypatch.setattr(command_line, "_data_list", absent)
+    monkeypatch.setattr(data, "_data_list", absent)
     assert run(["data", "list"]) == 2
     expected = "tiedlib: the bench is not installed: in a checkout, pip install '.[lab]' (there is no module pooch)\n"
     assert capsys.readouterr().err == expected
@@ -298,7 +298,7 @@ def test_mistakes_of_ours_are_not_hidden(monkeypatch):
     def wrong(options):
         raise RuntimeError("a shape does not fit")
 
-    monkeypatch.setattr(command_line, "_data_list", wrong)
+    monkeypatch.setattr(data, "_data_list", wrong)
     with pytest.raises(RuntimeError, match="a shape does not fit"):
         run(["data", "list"])
 
