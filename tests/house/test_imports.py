@@ -81,11 +81,14 @@ ELSEWHERE = {
     },
     **{
         f"tiedlib.lab.commands.{name}": ("lab/commands/test_command_line.py", word)
-        for name, word in (("data", "data list"), ("generate", "generate "), ("reproduce", "reproduce "))
-    },
-    **{
-        f"tiedlib.lab.commands.{name}": ("lab/commands/test_command_line.py", word)
-        for name, word in (("settings", "--vary"), ("sweep", "sweep "), ("train", "train "))
+        for name, word in {
+            "data": '["data", "list"]',
+            "generate": '["generate"',
+            "reproduce": "reproduce",
+            "settings": "--batch",
+            "sweep": "sweep --",
+            "train": "train --",
+        }.items()
     },
     "tiedlib.lab.figures.specs": ("lab/notebook/test_explorer.py", "spec("),
     "tiedlib.lab.figures.themes": ("lab/page/test_page.py", "themes."),

@@ -1,8 +1,8 @@
 """Records of runs: one JSON file a run, with all that is needed to repeat it and to print a table from it.
 
 Fields: format, kind (of the run), seed, config, data (sha256 of each file read), source (the library's files that computed
-it), versions, machine, started and finished (UTC), seconds (wall), parameters, peak_memory_mb, weights_sha256, epochs, and what the kind of
-run measures; with an experiment's run also experiment and variant. The record of another configuration is never overwritten.
+it), versions, machine, started and finished (UTC), seconds (wall), parameters, peak_memory_mb, weights_sha256, epochs, and
+what the kind of run measures; with an experiment's run also experiment and variant. The record of another configuration is never overwritten.
 """
 
 from __future__ import annotations
