@@ -2,7 +2,8 @@
 
 Fields: format, kind (of the run), seed, config, data (sha256 of each file read), source (the library's files that computed
 it), versions, machine, started and finished (UTC), seconds (wall), parameters, peak_memory_mb, weights_sha256, epochs, and
-what the kind of run measures; with an experiment's run also experiment and variant. The record of another configuration is never overwritten.
+what the kind of run measures; with an experiment's run also experiment and variant. The record of another configuration is
+never overwritten.
 """
 
 from __future__ import annotations
