@@ -57,14 +57,15 @@ def closure(modules: Iterable[str]) -> dict[str, str]:
         if path is None:
             continue
         found[name] = path.read_text(encoding="utf-8")
-        waiting += [*imported(ast.parse(found[name])), name.rpartition(".")[0]]
+        waiting += [*imported(found[name]), name.rpartition(".")[0]]
     return found
 
 
-def imported(tree: ast.AST) -> list[str]:
-    """The names from this library that a program imports, wherever the import stands; some are names in a module."""
+@cache
+def imported(program: str) -> list[str]:
+    """The names from this library that a program imports, wherever it does so; some of them are names in a module."""
     names: list[str] = []
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(program)):
         if isinstance(node, ast.ImportFrom) and node.module:
             names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
