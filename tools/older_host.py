@@ -55,7 +55,7 @@ def borrow(names: set[str], folder: Path) -> None:
 
 
 def make(target: Path) -> None:
-    """The environment in the folder `target`; one that is there is made anew."""
+    """The environment in the folder `target`; one that is there is made again."""
     (target / ".installed").unlink(missing_ok=True)
     venv.create(target, clear=True, with_pip=True, symlinks=sys.platform != "win32")
     python = target / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")

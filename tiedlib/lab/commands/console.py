@@ -67,7 +67,7 @@ class Bar:
 
 
 def print_summary(record: dict[str, Any], out: Path) -> None:
-    """Say on standard output what a finished run came to, and where it lies."""
+    """Print the figures of a finished run, and where its files are."""
     found = {part: record.get(f"{part}_perplexity") for part in ("train", "valid", "test")}
     parts = [f"{value:.2f} {part}" for part, value in found.items() if value is not None]
     rates = [epoch["tokens_per_second"] for epoch in record["epochs"]]

@@ -92,7 +92,7 @@ def _parser(arguments: list[str]) -> _Parser:
 
 
 def _module(name: str) -> Any:
-    """The module of a command. The homework stands above the bench; only this command reaches up to it."""
+    """The module of a command. Homework imports the bench; only this command imports the homework."""
     if name == "homework":
         from tiedlib.homework import command
 

@@ -1,7 +1,7 @@
 """Texts to train a language model on.
 
 Every loader takes `vocabulary_size` (keep only the most frequent words, `<unk>` among them; the others become `<unk>`)
-and `tokens` (keep only so many training tokens, from the start). The vocabulary is made from the training tokens that
+and `tokens` (keep only this number of training tokens, from the start). The vocabulary is made from the training tokens that
 are kept, and from nothing else; validation and test text stay whole.
 """
 
@@ -138,7 +138,7 @@ def tinyshakespeare(store: Store, *, vocabulary_size: int | None = None, tokens:
 def manual(*, vocabulary_size: int | None = None, tokens: int | None = None) -> Corpus:
     """The English of Python's manual (`pydoc_data.topics`), lower-cased, one `<eos>` a paragraph; 80 / 10 / 10 %.
 
-    Headings, code and tables are left out, and a paragraph that several topics share stands once. The text is that of
+    Headings, code and tables are left out, and a paragraph that several topics share is kept once. The text is that of
     the running Python; `sha256` tells them apart.
     """
     from pydoc_data.topics import topics
@@ -186,7 +186,7 @@ def plain_text(
     """A text file of the user's own (UTF-8, or UTF-16 with a byte order mark): the first 90 % to train on, the last 10 % to
     validate; `test` is None.
 
-    A word is what stands between white space; punctuation=True makes each punctuation mark a word of its own. Every
+    Words are separated by white space; punctuation=True makes each punctuation mark a word of its own. Every
     line with a word in it ends with `<eos>`. unit="character": every character is a token, line ends too.
     """
     _check_unit(unit)

@@ -97,7 +97,7 @@ def lines(text: str) -> list[str]:
 
 
 def words_with_eos(text: str) -> list[str]:
-    """What stands between white space, and `<eos>` at the end of every line, as in Zaremba et al. 2014 (PTB)."""
+    """The words that white space separates, and `<eos>` at the end of every line, as in Zaremba et al. 2014 (PTB)."""
     return (text if text.endswith("\n") else text + "\n").replace("\n", f" {EOS} ").split()
 
 

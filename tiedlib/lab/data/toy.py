@@ -1,7 +1,7 @@
 """A made-up language whose truth is known: the class of each word, how alike two words are, the best loss there is.
 
 Sentences are drawn from a Markov chain over word classes; within its class a word is drawn with Zipf's frequencies,
-p(rank r) ∝ 1/r, whatever stands around it. So two words of one class differ in frequency and in nothing else.
+p(rank r) ∝ 1/r, whatever the words around it are. So two words of one class differ in frequency and in nothing else.
 """
 
 from __future__ import annotations

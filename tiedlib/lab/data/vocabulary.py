@@ -22,7 +22,7 @@ class Vocabulary:
     `words[i]` is word number i and `counts[i]` how often it was seen. A word outside the vocabulary stands as `<unk>`
     where `<unk>` is one of the words, and is an error where it is not. Build one with `from_tokens` or `from_list`.
 
-    Raises ValueError where a word stands twice, or where counts and words differ in number.
+    Raises ValueError where a word occurs twice, or where counts and words differ in number.
     """
 
     words: tuple[str, ...]

@@ -38,7 +38,7 @@ class WordPairs:
     scale: tuple[float, float]
 
     def within(self, vocabulary: Vocabulary, *, lower: bool = True) -> WordPairs:
-        """The pairs whose words are both in the vocabulary; `<unk>` stands for none.
+        """The pairs whose words are both in the vocabulary; `<unk>` replaces none.
 
         lower: put the words in lower case first. The share of pairs that are covered is then
         `len(pairs.within(vocabulary)) / len(pairs)`.

@@ -48,8 +48,8 @@ def reproduce(
     """Make the missing records of experiment `name`: checkpoints below `out`, records in `results`, `jobs` at a time, on
     `device` "cpu" or "cuda".
 
-    With `steps`, each run makes so many updates more, and one that is then not at its end leaves a record of how far it has
-    come (see `tiedlib.lab.runs.unfinished`). report gets a line for each epoch and each run. True where all went well; a run
+    With `steps`, each run makes this number of further updates. A run that is not at its end then leaves a note of how far it
+    came (see `tiedlib.lab.runs.unfinished`). report gets a line for each epoch and each run. True where all went well; a run
     that fails or is stopped is reported, and the others go on. Raises ValueError for an unknown name, for a pattern that
     matches no run, and for a device that the runs do not know.
     """

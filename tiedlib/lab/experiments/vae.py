@@ -11,7 +11,7 @@ __all__ = ["EXPERIMENTS"]
 
 
 def vae_mnist() -> Experiment:
-    """784-400-20 as in the example of PyTorch's makers, on bits (drawn once, or anew each epoch) and on grey pixels."""
+    """784-400-20 as in the example of PyTorch's makers, on bits (drawn once, or new ones in each epoch) and on grey pixels."""
     static = VAEConfig(threads=1)
     new = dataclasses.replace
     grey = new(static, pixels="grey", held_out=0, epochs=10)  # that example's ten epochs over all training images

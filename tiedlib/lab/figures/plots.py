@@ -34,7 +34,7 @@ DARK = {
     "ink": "#d9dde3",
 }
 QUIET = ("#a5acb6", "#5d6673")
-"""A grey for what stands behind the data (contour lines, guides): light, dark. Too weak for data."""
+"""A grey for what is behind the data (contour lines, guides), in the light and in the dark theme. It is too weak for data."""
 
 COLORS = tuple(LIGHT.values())
 """The colours of the light theme in their fixed order; the page exchanges each for its fellow of the dark theme."""

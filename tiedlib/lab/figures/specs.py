@@ -74,7 +74,7 @@ def _plain(value: Any, packed: bool = True) -> Any:
 
 def _explicit(trace: Spec) -> Spec:
     """A trace with every coordinate where plotly would count it (x0 and dx), and its rows in the order in which they are drawn:
-    the table below the figure prints what stands in the trace."""
+    the table below the figure prints what the trace holds."""
     rows: Any = trace.get("z")
     even = rows is not None and len({np.size(row) for row in rows}) == 1
     if even and trace.get("type") in {"heatmap", "contour"} and trace.pop("transpose", False):

@@ -86,7 +86,7 @@ class LanguageModelRun(Run):
         self.clipping[:] = torch.tensor(saved.get("clipping", [0.0] * 3), dtype=torch.float64)
 
     def training(self) -> Iterator[Step | Epoch]:
-        """`fit` is called anew for each epoch, because the clip may be another."""
+        """`fit` is called once for each epoch, because the clip may change."""
         for epoch in range(self.progress.epoch, self.config.epochs):
             yield from fit(
                 self.objective,

@@ -27,7 +27,7 @@ class DisagreementError(AssertionError):
 
 @dataclass(frozen=True)
 class Difference:
-    """One row: the largest absolute difference of `what`, beside what is allowed (rtol times the largest value)."""
+    """One row: the largest absolute difference of `what`, and the difference that is allowed (rtol times the largest value)."""
 
     what: str
     difference: float

@@ -1,7 +1,7 @@
 """What a cell makes for the reader must arrive: a figure or a question that nobody displays is an error of its cell.
 
 IPython shows the value of a cell's last line alone. While a book is built, and where pytest runs a notebook, whatever is made for
-the reader is waited for: what has gone without having been displayed (or kept by `glue`), and what stands in a list that the
+the reader is waited for: what has gone without having been displayed (or kept by `glue`), and what is in a list that the
 cell's last line shows as a list, raises LostError in the cell that lost it. What a name still holds may be displayed later. In a
 reader's own notebook nothing is looked at.
 """
@@ -72,7 +72,7 @@ def _watch() -> bool:
 
 
 def _inside(value: Any, depth: int = 3) -> Iterator[Any]:
-    """What stands in lists, tuples, sets and dictionaries, which are displayed as text."""
+    """What is in lists, tuples, sets and dictionaries, which are displayed as text."""
     each = (
         value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple, set, frozenset)) else ()
     )

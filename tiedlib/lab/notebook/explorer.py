@@ -220,7 +220,7 @@ def explore(
     booleans.
 
     `fn(**values)` returns a plotly figure; `grids` maps each parameter to its values (numbers increase). `alt` says
-    in words what the figure shows, `caption` stands below it, `start` holds the values to start with (default: each
+    in words what the figure shows, `caption` is printed below it, `start` holds the values to start with (default: each
     grid's first), and the parameter `play` gets a play button. With a kernel, a slider also takes numbers between the
     grid's.
 

@@ -69,7 +69,7 @@ def card(claim: dict[str, Any]) -> CardNode:
 
 
 def proof(data: dict[str, Any]) -> nodes.container:
-    """The quiet box "proven equal": the largest difference of each thing compared beside what rounding allows."""
+    """The box "proven equal". For each thing that was compared, it gives the largest difference and what rounding allows."""
     columns = (
         ("compared", "what"),
         ("largest difference", "difference"),
@@ -116,7 +116,7 @@ def pass_through(self: Any, node: nodes.Node) -> None:
 
 
 def _cell(node: nodes.Node) -> nodes.Node | None:
-    """The notebook cell a card stands in."""
+    """The notebook cell that shows a card."""
     at: Any = node
     while at is not None and not (isinstance(at, nodes.container) and at.get("nb_element") == "cell_code"):
         at = at.parent

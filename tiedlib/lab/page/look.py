@@ -81,7 +81,7 @@ def _deferred(script: Any) -> Any:
 
 
 def _description(doctree: Any) -> str:
-    """The page's first paragraph, for search engines and for whoever shares a link."""
+    """The page's first paragraph, for search engines and for people who share a link."""
     for paragraph in doctree.findall(nodes.paragraph) if doctree else ():
         text = " ".join(paragraph.astext().split())
         if len(text) > 40:

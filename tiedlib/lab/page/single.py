@@ -48,7 +48,7 @@ def mark(app: Any, doctree: nodes.document, docname: str) -> None:
 
 
 def move(app: Any, error: Exception | None) -> None:
-    """Make the one page `index.html`: Sphinx writes paths as if it stood there, wherever the root document stands."""
+    """Make the one page `index.html`: Sphinx writes paths as if the page had this name, whatever the root document is."""
     if error or app.builder.name != "singlehtml":
         return
     name = app.config.root_doc + app.builder.out_suffix

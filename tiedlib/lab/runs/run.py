@@ -33,7 +33,7 @@ from tiedlib.training_loop import Epoch, Progress, Step
 __all__ = ["ALONE", "Begun", "Event", "Run", "carry_out", "own_state", "run_of"]
 
 ALONE = processes.Group(0, 1, torch.device("cpu"))
-Event = Any  # Begun, Step, or the dict of an epoch as it stands in the record
+Event = Any  # Begun, Step, or the dict of an epoch that the record keeps
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Run(ABC):
         """Note what a kind wants to know of a step."""
 
     def kept(self) -> dict[str, Any]:
-        """What a kind keeps in a checkpoint beside the rest; as `torch.load(weights_only=True)` reads it."""
+        """What a kind adds to its checkpoints: only what `torch.load(weights_only=True)` can read."""
         return {}
 
     def take_up(self, saved: Mapping[str, Any]) -> None:  # noqa: B027
@@ -251,7 +251,7 @@ def carry_out(
 
     With a folder `out`: a checkpoint after every epoch and every `checkpoint_seconds`, and record.json at the end. A
     call with the same configuration goes on where the last one stopped, to the same bits; a finished run is returned as
-    it is. A damaged file gets another name, which `Begun` tells, and the run begins anew. Ctrl-C finishes the step, saves,
+    it is. A damaged file gets another name, which `Begun` tells, and the run starts again. Ctrl-C finishes the step, saves,
     and raises KeyboardInterrupt, and so does the last of `steps` updates of this call. `on_event` gets a `Begun`, a `Step`
     for each update and a dict for each epoch. A folder in use is waited for, `patience` seconds.
 

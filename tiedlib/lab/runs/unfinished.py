@@ -1,6 +1,6 @@
-"""Unfinished runs: how far a run has come that was given so many steps and is not at its end.
+"""Unfinished runs: how far a run came that was stopped on purpose after some steps.
 
-They stand beside the place of the record as <record>.partial.json, with "partial": true, and are never read as a result:
+The note of it is <record>.partial.json, with "partial": true, in the folder of the record. It is never read as a result:
 `tiedlib.lab.runs.recorded.load_runs` passes them over, and the record of the finished run takes their place.
 """
 
@@ -19,7 +19,7 @@ __all__ = ["load_unfinished", "path_of", "remove", "save"]
 
 
 def path_of(record: Path) -> Path:
-    """Where the partial record stands of the run whose record is to be `record`."""
+    """The file of the note on the run whose record will be `record`."""
     return record.with_suffix(".partial.json")
 
 

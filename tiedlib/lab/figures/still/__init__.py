@@ -1,4 +1,4 @@
-"""A figure's starting state as a still picture: it stands in the page before any script runs, and where none does.
+"""A figure's starting state as a still picture: the page shows it before any script runs, and where no script runs.
 
 The picture is HTML and SVG of a few kB, drawn from the same data as plotly's. What must keep its shape (ticks, titles,
 names) is text placed in percent; what must fit (lines, bars, images) is SVG stretched over the plotting area, so that

@@ -1,4 +1,4 @@
-"""Which figures a still picture draws as plotly will: those that use nothing but what stands here.
+"""Which figures a still picture draws as plotly will: those that use nothing but what is listed here.
 
 plotly has some thousand attributes; a picture that left one out would show another figure than the page does a second later.
 So whatever is not named here, or has a value of another kind, means that there is no still.

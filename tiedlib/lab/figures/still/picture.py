@@ -36,7 +36,7 @@ class Picture(Canvas):
 
     # -- where things are
     def _bars(self) -> None:
-        """Where each bar begins, ends and stands across: (from, to, left, right) in units."""
+        """The four sides of each bar, in units of the axes: (from, to, left, right)."""
         groups: dict[tuple[str, str], list[int]] = {}
         for i, t in enumerate(self.traces):
             if t.get("type") == "bar":
