@@ -16,11 +16,11 @@ KINDS = ("language_model", "autoencoder")
 MAY = {
     "ideas": set(),
     "small": {"ideas"},
-    "data": {"small"},
+    "data": {"ideas", "small"},
     "figures": {"small"},
     "runs": {"ideas", "small", "data"},
     **{kind: {"ideas", "small", "data", "runs"} for kind in KINDS},
-    "experiments": {"small", "data", "runs", *KINDS},
+    "experiments": {"ideas", "small", "data", "runs", *KINDS},
     "notebook": {"ideas", "small", "data", "figures", "runs"},
     "page": {"small", "figures"},
     "homework": {"ideas", "small", "grading"},

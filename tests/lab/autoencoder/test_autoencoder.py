@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from tests.lab.language_model.test_training import Killed, until
+from tests.lab.runs.killed import Killed, until
 from tiedlib.lab.autoencoder import training as variational
 from tiedlib.lab.autoencoder.configuration import VAEConfig
 from tiedlib.lab.autoencoder.training import PLANE, binarized, plane_images, train_vae

@@ -369,11 +369,11 @@ def test_own_text_bad_options(story, options, error, message) -> None:
 @pytest.mark.usefixtures("unchecked")
 def test_bad_choices_name_the_choices(story, tmp_path) -> None:
     store = Store(tmp_path / "registry.txt", tmp_path)
-    with pytest.raises(ValueError, match="unit is 'letter'; it must be 'word' or 'character'"):
+    with pytest.raises(ValueError, match="unit is 'letter'; it must be one of 'word', 'character'"):
         load(story, unit="letter")
-    with pytest.raises(ValueError, match="form is 'x'; it must be 'tok' or 'raw'"):
+    with pytest.raises(ValueError, match="form is 'x'; it must be one of 'tok', 'raw'"):
         load("multi30k", store=store, form="x")
-    with pytest.raises(ValueError, match="labels is 'x'; it must be 'coarse' or 'fine'"):
+    with pytest.raises(ValueError, match="labels is 'x'; it must be one of 'coarse', 'fine'"):
         load("trec", store=store, labels="x")
 
 

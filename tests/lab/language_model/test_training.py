@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from tests.lab.runs.killed import Killed, until
 from tiedlib import _matrix_products as matrix_products
 from tiedlib.lab.data import contiguous_batches, load_corpus
 from tiedlib.lab.files import FileError
@@ -33,22 +34,6 @@ def numbers(record):
     epochs = [{k: v for k, v in e.items() if k not in ("seconds", "tokens_per_second")} for e in record["epochs"]]
     keys = ("config", "train_perplexity", "valid_perplexity", "test_perplexity", "weights_sha256", "parameters")
     return {"epochs": epochs, **{key: record[key] for key in keys}}
-
-
-class Killed(BaseException):
-    """Stands for the end of a process: nothing of ours may catch it."""
-
-
-def until(step):
-    """An on_event that ends the run at its step number `step` (counted over calls), before anything is saved for it."""
-    seen = []
-
-    def on_event(event):
-        seen.append(isinstance(event, Step))
-        if sum(seen) == step:
-            raise Killed
-
-    return on_event
 
 
 def change(**fields):

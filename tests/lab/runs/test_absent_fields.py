@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.lab.runs.killed import Killed, until
 from tests.places import ROOT
 from tiedlib.lab.autoencoder.configuration import VAEConfig
 from tiedlib.lab.autoencoder.training import train_vae
@@ -23,7 +24,6 @@ from tiedlib.lab.language_model.training import train
 from tiedlib.lab.runs import checkpoints, recorded, records
 from tiedlib.lab.runs import unfinished as partial
 from tiedlib.lab.runs.configuration import completed, differences, option
-from tiedlib.training_loop import Step
 
 RESULTS = ROOT / "data" / "results"
 RECORDED = [
@@ -46,10 +46,6 @@ def widened(config: Any, default: Any) -> Any:
     fields = [("flourish", Any, option(default, "what came later"))]
     wider: Any = dataclasses.make_dataclass(f"Wider{kind.__name__}", fields, bases=(kind,), frozen=True)
     return wider(**dataclasses.asdict(config))
-
-
-class Killed(BaseException):
-    """Stands for the end of a process."""
 
 
 def test_every_recorded_run_is_one_of_an_experiment() -> None:
@@ -88,16 +84,9 @@ def test_a_new_field_leaves_every_committed_record_valid(default: Any) -> None:
 
 @pytest.mark.parametrize("default", DEFAULTS, ids=repr)
 def test_a_run_that_was_stopped_goes_on_after_a_field_was_added(default: Any, tmp_path: Path) -> None:
-    seen = []
-
-    def kill(event: Any) -> None:
-        seen.append(isinstance(event, Step))
-        if sum(seen) == 25:
-            raise Killed
-
     whole = train(TINY)
     with pytest.raises(Killed):
-        train(TINY, tmp_path, on_event=kill, checkpoint_seconds=0.0)
+        train(TINY, tmp_path, on_event=until(25), checkpoint_seconds=0.0)
     wider = widened(TINY, default)
     record = train(wider, tmp_path)
     assert record["weights_sha256"] == whole["weights_sha256"]

@@ -245,7 +245,7 @@ def test_the_rows_are_shared_once(size):
 def test_what_cannot_be():
     with pytest.raises(ValueError, match="batch is 6; it must be a multiple of the 4 processes"):
         Group(0, 4, torch.device("cpu")).rows(torch.zeros(6, 2))
-    with pytest.raises(ValueError, match="device is 'tpu'; it must be one of cpu, cuda"), processes("tpu"):
+    with pytest.raises(ValueError, match="device is 'tpu'; it must be one of 'cpu', 'cuda'"), processes("tpu"):
         pass
     if not torch.cuda.is_available():
         with (

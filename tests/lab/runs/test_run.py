@@ -15,6 +15,7 @@ import pytest
 
 from tests.lab.experiments.tiny import experiment
 from tests.lab.runs.digits import DigitsConfig, DigitsRun
+from tests.lab.runs.killed import Killed, until
 from tests.places import ROOT
 from tiedlib.lab.autoencoder.configuration import VAEConfig
 from tiedlib.lab.experiments import reproduce as reproducing
@@ -24,25 +25,8 @@ from tiedlib.lab.language_model.configuration import FirstStepsConfig, TrainConf
 from tiedlib.lab.runs import checkpoints, provenance, recorded
 from tiedlib.lab.runs.configuration import changed, kind_named
 from tiedlib.lab.runs.run import Run, carry_out, run_of
-from tiedlib.training_loop import Step
 
 SMALL = DigitsConfig(threads=1)
-
-
-class Killed(BaseException):
-    """Stands for the end of a process: nothing of ours may catch it."""
-
-
-def until(step):
-    """An on_event that ends the run at its step number `step`, before anything is saved for it."""
-    seen = []
-
-    def on_event(event):
-        seen.append(isinstance(event, Step))
-        if sum(seen) == step:
-            raise Killed
-
-    return on_event
 
 
 def test_the_third_kind_is_short():

@@ -13,6 +13,8 @@ from typing import overload
 from jaxtyping import Int
 from torch import Tensor
 
+from tiedlib import _arguments as arguments
+
 Window = tuple[Tensor, Tensor]  # inputs and targets, each Int[Tensor, "batch unroll"]
 
 
@@ -22,8 +24,7 @@ def contiguous_batches(tokens: Int[Tensor, " n"], batch_size: int) -> Int[Tensor
     The last n mod batch_size tokens fit in no row and are left out. Raises ValueError where batch_size < 1, or where a
     row would have fewer than 2 tokens (one to read and one to predict).
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+    arguments.whole("batch_size", batch_size)
     steps = len(tokens) // batch_size
     if steps < 2:
         raise ValueError(
@@ -85,10 +86,9 @@ def windows(batched: Int[Tensor, "batch steps"], unroll: int, *, keep_last: bool
     window is shorter; keep_last=False leaves it out, as the code of Zaremba et al. does. Raises ValueError where
     unroll < 1 or rows have fewer than 2 tokens.
     """
-    if unroll < 1:
-        raise ValueError(f"unroll is {unroll}; it must be at least 1")
+    arguments.whole("unroll", unroll)
     predicted = batched.shape[1] - 1
     if predicted < 1:
-        raise ValueError(f"batched has shape {tuple(batched.shape)}: each row needs at least 2 tokens")
+        raise ValueError(f"batched has shape {tuple(batched.shape)}; each row must have at least 2 tokens")
     stop = predicted if keep_last else predicted - predicted % unroll
     return Windows(batched, unroll, range(0, stop, unroll))

@@ -18,6 +18,7 @@ from typing import Literal
 from jaxtyping import Int
 from torch import Tensor
 
+from tiedlib import _arguments as arguments
 from tiedlib.lab.data.catalogue import CATALOGUE
 from tiedlib.lab.data.errors import DataError
 from tiedlib.lab.data.store import Store
@@ -210,8 +211,7 @@ def plain_text(
 
 
 def _check_unit(unit: str) -> None:
-    if unit not in ("word", "character"):
-        raise ValueError(f"unit is {unit!r}; it must be 'word' or 'character'")
+    arguments.choice("unit", unit, ("word", "character"))
 
 
 def _vocabulary(tokens: Iterable[str], vocabulary_size: int | None, specials: tuple[str, ...]) -> Vocabulary:

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from tiedlib import _arguments as arguments
 from tiedlib.lab.data.catalogue import CATALOGUE
 from tiedlib.lab.data.corpora import Dataset
 from tiedlib.lab.data.errors import FormatError
@@ -70,8 +71,7 @@ def multi30k(store: Store, *, form: Literal["tok", "raw"] = "tok") -> Translatio
     """Multi30k: 29,000 / 1,014 / 1,000 pairs. form: "tok" is lower-cased, normalised and tokenised,
     "raw" as written.
     """
-    if form not in ("tok", "raw"):
-        raise ValueError(f"form is {form!r}; it must be 'tok' or 'raw'")
+    arguments.choice("form", form, ("tok", "raw"))
     sha256: dict[str, str] = {}
     parts = []
     for part in ("train", "val", "test_2016_flickr"):
@@ -131,8 +131,7 @@ def _read_sick(store: Store, file: str) -> tuple[SentencePair, ...]:
 
 def trec(store: Store, *, labels: Literal["coarse", "fine"] = "coarse") -> TextClassification:
     """TREC questions: 5,452 / 500 in 6 coarse or 50 fine classes. The files are latin-1."""
-    if labels not in ("coarse", "fine"):
-        raise ValueError(f"labels is {labels!r}; it must be 'coarse' or 'fine'")
+    arguments.choice("labels", labels, ("coarse", "fine"))
     files = ["trec/TREC.train", "trec/TREC.test"]
     train, test = (_read_trec(store, file, labels) for file in files)
     classes = tuple(sorted({label for label, _ in train}))

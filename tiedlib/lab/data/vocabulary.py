@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tiedlib import _arguments as arguments
+
 UNK = "<unk>"
 EOS = "<eos>"
 
@@ -53,8 +55,7 @@ class Vocabulary:
         kept_always = dict.fromkeys(specials)
         if size is not None and size < max(1, len(kept_always)):
             raise ValueError(f"size is {size}; it must be at least 1 and leave room for specials = {tuple(specials)}")
-        if min_count < 1:
-            raise ValueError(f"min_count is {min_count}; it must be at least 1")
+        arguments.whole("min_count", min_count)
         seen = Counter(tokens)
         ranked = sorted((w for w, n in seen.items() if n >= min_count and w not in kept_always), key=_rank(seen))
         kept = ranked if size is None else ranked[: size - len(kept_always)]

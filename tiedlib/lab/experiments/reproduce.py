@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tiedlib import _arguments as arguments
 from tiedlib.lab import files
 from tiedlib.lab.experiments import tying, vae
 from tiedlib.lab.experiments.experiment import Experiment
@@ -55,8 +56,7 @@ def reproduce(
     """
     if name not in EXPERIMENTS:
         raise ValueError(f"name is {name!r}; it must be one of {', '.join(EXPERIMENTS)}")
-    if jobs < 1:
-        raise ValueError(f"jobs is {jobs}; it must be at least 1")
+    arguments.whole("jobs", jobs)
     experiment = EXPERIMENTS[name]
     chosen = experiment.chosen(only, seeds)
     if not chosen:

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tiedlib import _arguments as arguments
 from tiedlib.lab import files
 from tiedlib.lab.language_model.configuration import TrainConfig
 from tiedlib.lab.runs import recorded, records
@@ -126,8 +127,8 @@ def sweep(
     """
     if jobs is not None and ray_address is not None:
         raise ValueError(f"jobs is {jobs} with ray_address {ray_address!r}; the cluster decides how many run at a time")
-    if jobs is not None and jobs < 1:
-        raise ValueError(f"jobs is {jobs}; it must be at least 1")
+    if jobs is not None:
+        arguments.whole("jobs", jobs)
     out = out.absolute()
     tasks = {run: Task(config, out / run, out / run / "record.json") for run, config in runs.items()}
     options = {"checkpoint_seconds": checkpoint_seconds}

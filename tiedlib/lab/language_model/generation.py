@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from tiedlib import _arguments as arguments
 from tiedlib.lab.data import EOS, Vocabulary
 from tiedlib.lab.data.text import plain
 from tiedlib.lab.language_model.configuration import TrainConfig
@@ -28,8 +29,8 @@ def sample(
     """
     if not 0 <= temperature < math.inf:
         raise ValueError(f"temperature is {temperature}; it must be at least 0 and finite")
-    if top_k is not None and top_k < 1:
-        raise ValueError(f"top_k is {top_k}; it must be at least 1")
+    if top_k is not None:
+        arguments.whole("top_k", top_k)
     if temperature == 0:
         return int(logits.argmax())
     values, words = logits.topk(min(top_k or len(logits), len(logits)))

@@ -18,6 +18,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from tiedlib import _arguments as arguments
+
 __all__ = ["Group", "launched", "moved", "processes", "rank"]
 
 T = TypeVar("T")
@@ -115,8 +117,7 @@ class Group:
 def processes(device: str = "cpu") -> Iterator[Group]:
     """The group of processes that torchrun started, this one alone without it. A torch.distributed group that is there
     already is used and left. Raises ValueError for a device that is not here."""
-    if device not in ("cpu", "cuda"):
-        raise ValueError(f"device is {device!r}; it must be one of cpu, cuda")
+    arguments.choice("device", device, ("cpu", "cuda"))
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError("device is 'cuda'; PyTorch sees no GPU on this machine, use cpu")
     where = torch.device("cpu")
