@@ -115,8 +115,9 @@ def test_where_records_come_from_is_said():
         "3 runs, made by 2 states of the library’s source, 1 of them made before records named their source, "
         "on 2 processors (P; Q), whose rounding may differ."
     )
-    assert origins({"a": {0: one(None)}}) == (
-        "1 runs, 1 of them made before records named their source, on one processor (P)."
+    assert origins({"a": {0: one(None)}}) == "1 run, made before records named their source, on one processor (P)."
+    assert origins({"a": {0: one(None), 1: one(None)}}) == (
+        "2 runs, all made before records named their source, on one processor (P)."
     )
 
 

@@ -97,12 +97,13 @@ def origins(runs: Runs) -> str:
     sources = {(record.get("source") or {}).get("sha256") for record in records}
     unnamed = sum((record.get("source") or {}).get("sha256") is None for record in records)
     processors = sorted({record["machine"]["processor"] for record in records})
-    parts = [f"{len(records)} runs"]
+    parts = [f"{len(records)} run{'s' if len(records) > 1 else ''}"]
     if len(records) > unnamed:
         named = len(sources - {None})
         parts.append(f"made by {'one state' if named == 1 else f'{named} states'} of the library’s source")
     if unnamed:
-        parts.append(f"{unnamed} of them made before records named their source")
+        who = "all" if unnamed == len(records) > 1 else "" if len(records) == 1 else f"{unnamed} of them"
+        parts.append(f"{who} made before records named their source".lstrip())
     many = f"on {len(processors)} processors ({'; '.join(processors)}), whose rounding may differ"
     parts.append(many if len(processors) > 1 else f"on one processor ({processors[0]})")
     return ", ".join(parts) + "."
