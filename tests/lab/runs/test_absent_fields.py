@@ -21,8 +21,7 @@ from tiedlib.lab.experiments.experiment import Experiment, Planned
 from tiedlib.lab.experiments.reproduce import EXPERIMENTS
 from tiedlib.lab.language_model.configuration import TrainConfig
 from tiedlib.lab.language_model.training import train
-from tiedlib.lab.runs import checkpoints, recorded, records
-from tiedlib.lab.runs import unfinished as partial
+from tiedlib.lab.runs import checkpoints, recorded, records, unfinished
 from tiedlib.lab.runs.configuration import completed, differences, option
 
 RESULTS = ROOT / "data" / "results"
@@ -53,7 +52,7 @@ def test_every_recorded_run_is_one_of_an_experiment() -> None:
     for path in RESULTS.rglob("*.json"):
         content = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(content, dict) and {"corpus", "images"} & set(content.get("config", ())):
-            assert path.with_name(path.name.replace(".partial", "")) in runs or content.get("partial"), path
+            assert path.with_name(path.name.replace(".unfinished", "")) in runs or content.get("unfinished"), path
     assert len(runs) >= 179
 
 
@@ -185,9 +184,11 @@ def test_tables_and_partial_records_have_every_field(tmp_path: Path, monkeypatch
     assert [(row["early_clip"], row["precision"], row["n"], row["test_perplexity"]) for row in rows] == [
         (None, "float32", 2, 3.0)
     ]
-    (tmp_path / "a.partial.json").write_text(json.dumps({"format": records.FORMAT, "partial": True, "config": short}))
-    monkeypatch.setattr(partial, "resource", lambda name: tmp_path / Path(name).name)
-    found = partial.load_unfinished("a")
+    (tmp_path / "a.unfinished.json").write_text(
+        json.dumps({"format": records.FORMAT, "unfinished": True, "config": short})
+    )
+    monkeypatch.setattr(unfinished, "resource", lambda name: tmp_path / Path(name).name)
+    found = unfinished.load_unfinished("a")
     assert found is not None and found["config"] == config
 
 

@@ -48,7 +48,7 @@ def test_every_recorded_run_says_which_one_it_is(experiment):
             assert record["kind"] == one.config.kind and record["config"]["seed"] == seed
             assert {"sha256"} <= record["source"].keys() and (record["source"]["sha256"] or record["source"]["note"])
             assert (RESULTS / experiment / f"{run_name(variant, seed)}.json").is_file()
-    files = [p for p in (RESULTS / experiment).glob("*.json") if not p.stem.endswith(("embeddings", ".partial"))]
+    files = [p for p in (RESULTS / experiment).glob("*.json") if not p.stem.endswith(("embeddings", ".unfinished"))]
     assert sum(map(len, runs.values())) == len(files)
 
 
@@ -56,7 +56,7 @@ def test_runs_by_variant_and_seed(results):
     for variant, seed in (("tied", 10), ("tied", 2), ("a-s1", 0)):  # a variant may look like a run's name
         write(results / "x" / f"{run_name(variant, seed)}.json", experiment="x", variant=variant, seed=seed)
     (results / "x" / "embeddings.json").write_text("{}")  # a comparison of runs is no run
-    write(results / "x" / "tied-s3.partial.json", partial=True)
+    write(results / "x" / "tied-s3.unfinished.json", unfinished=True)
     write(results / "x-2" / "tied-s0.json", experiment="x-2", variant="tied", seed=0)
     runs = load_runs("x")
     assert {variant: list(seeds) for variant, seeds in runs.items()} == {"a-s1": [0], "tied": [2, 10]}

@@ -101,7 +101,7 @@ def test_it_reproduces_and_stops_after_so_many_steps(tmp_path, monkeypatch):
     assert not reproduce("third", out, results, only="*-s0", steps=20, report=lines.append)
     (left,) = (results / "third").iterdir()
     found = json.loads(left.read_text())
-    assert left.name == "wide-s0.partial.json" and (found["epoch"], found["step"]) == (1, 5)
+    assert left.name == "wide-s0.unfinished.json" and (found["epoch"], found["step"]) == (1, 5)
     assert (found["experiment"], found["variant"]) == ("third", "wide")
     assert reproduce("third", out, results, jobs=2, report=lines.append)
     assert any(line.startswith("[1/2] wide-s") and "accuracy 0." in line for line in lines), lines

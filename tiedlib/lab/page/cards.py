@@ -1,4 +1,4 @@
-"""Cards: a claim of the notes with its verdict, and a proof that two programs agree. Built as docutils nodes, so that
+"""Cards: a claim of the notes with its verdict, and the comparison of two programs. Built as docutils nodes, so that
 math is typeset."""
 
 import itertools
@@ -68,7 +68,7 @@ def card(claim: dict[str, Any]) -> CardNode:
     return node
 
 
-def proof(data: dict[str, Any]) -> nodes.container:
+def agreement(data: dict[str, Any]) -> nodes.container:
     """The box "proven equal". For each thing that was compared, it gives the largest difference and what rounding allows."""
     columns = (
         ("compared", "what"),

@@ -65,7 +65,7 @@ class TiedlibRenderer:
                 recorded.setdefault(env.docname, {})[claim["id"]] = claim
             return [cards.card(claim)]
         if data.mime_type == AGREE:
-            return [cards.proof(_data(data.content))]
+            return [cards.agreement(_data(data.content))]
         if data.mime_type == PLOTLY and (why := kinds.refusal(_data(data.content))):
             place = f"{env.docname}, cell {data.cell_index}" if data.cell_index is not None else env.docname
             log.warning("%s: the figure %s", place, why, type="tiedlib", subtype="figure")

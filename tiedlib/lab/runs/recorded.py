@@ -55,7 +55,7 @@ def _records(folder: str) -> dict[str, dict[str, Any]]:
         root = resource(f"results/{folder}")
     except FileNotFoundError:
         return {}
-    files = [path for path in sorted(root.glob("*.json")) if not path.stem.endswith(("embeddings", ".partial"))]
+    files = [path for path in sorted(root.glob("*.json")) if not path.stem.endswith(("embeddings", ".unfinished"))]
     return {f"results/{folder}/{path.name}": read(path) for path in files}
 
 

@@ -1,6 +1,6 @@
 """Unfinished runs: how far a run came that was stopped on purpose after some steps.
 
-The note of it is <record>.partial.json, with "partial": true, in the folder of the record. It is never read as a result:
+The note of it is <record>.unfinished.json, with "unfinished": true, in the folder of the record. It is never read as a result:
 `tiedlib.lab.runs.recorded.load_runs` passes them over, and the record of the finished run takes their place.
 """
 
@@ -20,7 +20,7 @@ __all__ = ["load_unfinished", "path_of", "remove", "save"]
 
 def path_of(record: Path) -> Path:
     """The file of the note on the run whose record will be `record`."""
-    return record.with_suffix(".partial.json")
+    return record.with_suffix(".unfinished.json")
 
 
 def save(record: Path, folder: Path, labels: Mapping[str, str] | None = None) -> None:
@@ -35,7 +35,7 @@ def save(record: Path, folder: Path, labels: Mapping[str, str] | None = None) ->
     at = saved["progress"]
     content = {
         "format": records.FORMAT,
-        "partial": True,
+        "unfinished": True,
         **(labels or {}),
         "config": saved["config"],
         "epochs": saved["epochs"],
@@ -58,7 +58,7 @@ def save(record: Path, folder: Path, labels: Mapping[str, str] | None = None) ->
 
 
 def remove(record: Path) -> None:
-    """Remove the partial record of a run whose record is there."""
+    """Remove the note on a run whose record is there."""
     path_of(record).unlink(missing_ok=True)
 
 
@@ -66,9 +66,9 @@ def load_unfinished(name: str) -> dict[str, Any] | None:
     """What is recorded of the unfinished run `name`, such as "press-wolf-large/tied-s0"; None where there is none. Raises
     RecordError for a damaged one."""
     try:
-        found = records.read(resource(f"results/{name}.partial.json"))
+        found = records.read(resource(f"results/{name}.unfinished.json"))
     except FileNotFoundError:
         return None
-    if found.get("partial") is not True:
-        raise records.RecordError(f"results/{name}.partial.json is no partial record; move it away")
+    if found.get("unfinished") is not True:
+        raise records.RecordError(f"results/{name}.unfinished.json is no note on an unfinished run; move it away")
     return found
