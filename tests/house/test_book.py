@@ -8,6 +8,7 @@ import pytest
 
 from tests.places import ROOT
 from tiedlib.lab.notebook.claims import register
+from tiedlib.lab.page import reference
 
 CHAPTERS = sorted({claim.chapter for claim in register().values()})
 
@@ -125,3 +126,17 @@ def test_what_is_right_is_computed(chapter):
         assert decided
         for one in decided:
             assert any(isinstance(n, ast.Name) for n in ast.walk(one)), ast.unparse(call)[:120]
+
+
+def test_a_link_to_the_library_leads_to_a_name_of_its_reference() -> None:
+    """Sphinx says nothing of a {func}`…` that it does not know, and prints it as code."""
+    names = {m.__name__ for m in reference.modules()}
+    names |= {f"{m.__name__}.{name}" for m in reference.modules() for name in reference.public(m)}
+    pages = [*ROOT.glob("book/**/*.ipynb"), *ROOT.glob("book/**/*.md")]
+    links = {
+        (path.relative_to(ROOT).as_posix(), target)
+        for path in pages
+        for target in re.findall(r"\{(?:py:)?(?:func|class|obj|mod)\}`~?([\w.]+)`", path.read_text(encoding="utf-8"))
+    }
+    assert len(links) >= 10
+    assert not sorted((page, target) for page, target in links if target not in names)

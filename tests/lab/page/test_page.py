@@ -14,13 +14,11 @@ from docutils import nodes
 from sphinx.application import Sphinx
 
 from tiedlib.lab.figures import states, themes
-from tiedlib.lab.notebook import claims
 from tiedlib.lab.notebook.claims import Card, Claim
 from tiedlib.lab.notebook.explorer import Parameter, show
-from tiedlib.lab.outputs import BUILD_VARIABLE
-from tiedlib.lab.page import assets, cards, figures, formulas, look, reference
-from tiedlib.lab.page import claim_index as register
-from tiedlib.lab.page.render import FIGURE, PLOTLY, TiedlibRenderer
+from tiedlib.lab.outputs import AGREE, BUILD_VARIABLE, CLAIM, FIGURE, PLOTLY
+from tiedlib.lab.page import assets, cards, claim_index, figures, formulas, look, reference
+from tiedlib.lab.page.render import TiedlibRenderer
 
 CLAIMS = [
     Claim("sum", "tying", "Gradients of $U$ add.", "reading note", "holds"),
@@ -54,7 +52,7 @@ def book(tmp_path_factory):
         cell(*(Card(c, "seen $1 < 2$")._repr_mimebundle_() for c in CLAIMS[:2])),
         nbformat.v4.new_markdown_cell("Text between."),
         cell(Card(CLAIMS[2])._repr_mimebundle_()),
-        cell({cards.AGREE: agreement | {"ok": True}}, {cards.AGREE: agreement | {"ok": False}}),
+        cell({AGREE: agreement | {"ok": True}}, {AGREE: agreement | {"ok": False}}),
     ]
     nbformat.write(
         nbformat.v4.new_notebook(cells=cells, metadata={"language_info": {"name": "python"}}), source / "chapter.ipynb"
@@ -68,13 +66,13 @@ def book(tmp_path_factory):
     settings = {"extensions": ["myst_nb", "tiedlib.lab.page"], "nb_execution_mode": "off", "numfig": True}
     settings |= {"myst_enable_extensions": ["dollarmath"], "exclude_patterns": ["tests"]}
     with pytest.MonkeyPatch.context() as patch, (source / "warnings").open("w+") as warnings:
-        register_file = source / "claims.yml"
-        register_file.write_text("[]")
-        patch.setattr("tiedlib.lab.resources.resource", lambda name: register_file)
+        (source / "claims").mkdir()
+        (source / "claims" / "tying.yml").write_text("[]")
+        patch.setattr("tiedlib.lab.resources.resource", lambda name: source / name)
         known = types.SimpleNamespace(cache_clear=lambda: None)
         found = lambda: {c.id: c for c in CLAIMS}  # noqa: E731
         found.cache_clear = known.cache_clear
-        patch.setattr(claims, "register", found)
+        patch.setattr("tiedlib.lab.register.register", found)
         app = Sphinx(source, None, source / "out", source / "trees", "html", settings, None, warnings, freshenv=True)
         app.build()
         warnings.seek(0)
@@ -145,12 +143,12 @@ def test_the_table_of_claims_says_where_each_is_proven(book):
 
 def test_a_page_read_again_forgets_its_cards(book):
     env = types.SimpleNamespace(tiedlib_claims={"a": {"x": 1}, "b": {}}, tiedlib_claim_lists={"a", "c"})
-    register.purge(None, env, "a")
+    claim_index.purge(None, env, "a")
     assert env.tiedlib_claims == {"b": {}} and env.tiedlib_claim_lists == {"c"}
     other = types.SimpleNamespace(tiedlib_claims={"a": {"y": 2}, "z": {}}, tiedlib_claim_lists={"a", "z"})
-    register.merge(None, env, ["a"], other)
+    claim_index.merge(None, env, ["a"], other)
     assert env.tiedlib_claims == {"a": {"y": 2}, "b": {}} and env.tiedlib_claim_lists == {"a", "c"}
-    assert register.outdated(None, env) == ["a", "c"]
+    assert claim_index.outdated(None, env) == ["a", "c"]
 
 
 def test_in_a_book_without_the_extension_nothing_is_touched():
@@ -311,7 +309,7 @@ def test_show_and_the_card_of_a_claim_speak_the_renderers_types(monkeypatch):
     monkeypatch.setenv(BUILD_VARIABLE, "1")
     assert FIGURE in show(go.Figure(go.Scatter(y=[1])), alt="A point.")._repr_mimebundle_()
     mimes = {mime for _, mime, _ in TiedlibRenderer.mime_priority_overrides}
-    assert mimes == {FIGURE, cards.CLAIM, cards.AGREE, PLOTLY}
+    assert mimes == {FIGURE, CLAIM, AGREE, PLOTLY}
 
 
 def test_other_builders_print_the_alternative_text():
@@ -383,6 +381,7 @@ def test_the_reference_holds_every_public_name_with_its_words():
     names = [name for name in found if not name.startswith("tiedlib.lab")]
     assert list(found)[: len(names)] == names, "the ideas come first"
     assert "TiedSoftmax" in found["tiedlib.tying"] and "explore" in found["tiedlib.lab.notebook.explorer"]
+    assert "carry_out" in found["tiedlib.lab.runs.run"] and "load" in found["tiedlib.lab.data"]
     silent = [f"{m}.{n}" for m, things in found.items() for n, t in things.items() if not (t.__doc__ or "").strip()]
     assert silent == []
 
