@@ -63,6 +63,7 @@ SCRIPT = """
     import torch
     import torch.distributed as dist
 
+    from tiedlib.lab import files
     from tiedlib.lab.runs import checkpoints
     from tiedlib.lab.language_model.configuration import TrainConfig
     from tiedlib.lab.language_model.training import Begun, train
@@ -122,7 +123,7 @@ SCRIPT = """
     if rank == 0:
         held.__enter__()
     dist.barrier()
-    told["locked"] = refused(checkpoints.CheckpointError, configs["tied"], root / "held")
+    told["locked"] = refused(files.FileError, configs["tied"], root / "held")
     dist.barrier()
     if rank == 0:
         held.__exit__(None, None, None)
