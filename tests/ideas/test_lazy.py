@@ -15,7 +15,7 @@ def run(program):
 
 
 @pytest.mark.parametrize(
-    "path", ["tying.TiedSoftmax", "lab.data.load", "lab.records.table", "homework.checks", "optimizers"]
+    "path", ["tying.TiedSoftmax", "lab.data.load", "lab.runs.recorded.table", "homework.checks", "optimizers"]
 )
 def test_a_module_is_there_when_it_is_asked_for(path):
     done = run(f"import tiedlib; print(tiedlib.{path})")

@@ -33,7 +33,7 @@ def site(tmp_path: Path) -> Path:
 
 
 def test_a_folder_without_the_one_page_is_refused(tmp_path, site):
-    with pytest.raises(ValueError, match=r"SITE=.*there is no index.html.*--builder singlehtml"):
+    with pytest.raises(ValueError, match=r"SITE is .*there is no index.html.*--builder singlehtml"):
         pdf.page_of(tmp_path)
     assert pdf.page_of(site) == site / "index.html"
 
@@ -43,12 +43,12 @@ def test_a_folder_without_the_one_page_is_refused(tmp_path, site):
 )
 def test_one_page_of_many_is_refused(site, page):
     (site / "index.html").write_text(page)
-    with pytest.raises(ValueError, match=r"SITE=.*not the whole book"):
+    with pytest.raises(ValueError, match=r"SITE is .*not the whole book"):
         pdf.page_of(site)
 
 
 def test_the_name_must_be_that_of_a_pdf(site, tmp_path):
-    with pytest.raises(ValueError, match=r"OUT=.*book\.txt: its name must end in \.pdf"):
+    with pytest.raises(ValueError, match=r"OUT is .*book\.txt; its name must end in \.pdf"):
         pdf.print_book(site, tmp_path / "book.txt")
 
 
