@@ -56,8 +56,7 @@ def names(folder):
 
 
 def test_the_slice_has_the_runs_that_the_chapter_needs():
-    runs = EXPERIMENTS["tying-slice"].runs
-    seeds = Counter(name.rsplit("-s", 1)[0] for name in runs)
+    seeds = Counter(one.variant for one in EXPERIMENTS["tying-slice"].planned)
     for variant in ("untied", "tied", "untied-pr", "tied-pr", "adam-untied", "adam-tied", "tied-p", "untied-frozen",
                     "untied-small", "tied-nobias", "tied-pr-bias"):  # fmt: skip
         assert seeds[variant] == 5, variant
@@ -133,7 +132,7 @@ def test_wikitext_has_the_small_model():
 def test_starts_differ_in_one_factor():
     """Three seeds of each; whatever is called after the offset differs from the wild start in that alone."""
     runs = EXPERIMENTS["press-wolf-start"].runs
-    assert set(Counter(name.rsplit("-s", 1)[0] for name in runs).values()) == {3}
+    assert set(Counter(one.variant for one in EXPERIMENTS["press-wolf-start"].planned).values()) == {3}
     assert all(type(config) is FirstStepsConfig and name.endswith(f"-s{config.seed}") for name, config in runs.items())
 
     def differences(name, base):
