@@ -56,6 +56,7 @@ def names(folder):
 
 
 def test_the_slice_has_the_runs_that_the_chapter_needs():
+    runs = EXPERIMENTS["tying-slice"].runs
     seeds = Counter(one.variant for one in EXPERIMENTS["tying-slice"].planned)
     for variant in ("untied", "tied", "untied-pr", "tied-pr", "adam-untied", "adam-tied", "tied-p", "untied-frozen",
                     "untied-small", "tied-nobias", "tied-pr-bias"):  # fmt: skip
