@@ -64,7 +64,7 @@ def test_every_committed_record_is_accepted_by_its_experiment() -> None:
             config, "early_clip"
         )
         assert records.read(path)["config"] == dataclasses.asdict(config), "whoever reads it finds every field"
-    assert without > 100, "records from before a field was added are what this is about"
+    assert without >= 5, "some records are from before a field was added: they are what this is about"
 
 
 @pytest.mark.parametrize("default", DEFAULTS, ids=repr)
